@@ -1,0 +1,46 @@
+"""The command `imprint`: parses, calls one library function, renders what it returns.
+
+Nothing outside this package imports click or rich, and nothing here knows a protocol.
+A subcommand lives in the module of its name and is imported only when it is called.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from imprint_tools.cli.output import report_error
+from imprint_tools.errors import ImprintError
+
+_COMMANDS = (
+    "board", "cloud", "demo", "flash", "image", "inject", "monitor", "runtime", "verify",
+)  # fmt: skip
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"imprint_tools.cli.{cmd_name}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="imprint", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Give a board its identity at the bench, and take it to its cloud."""
+
+
+def main() -> None:
+    """Run the command; an expected failure is one message and its own exit status."""
+    try:
+        cli(prog_name="imprint")
+    except ImprintError as error:
+        report_error(error, as_json="--json" in sys.argv[1:])
+        sys.exit(error.exit_code)

@@ -1,0 +1,120 @@
+"""What can go wrong on the host, whose fault it is, and what to do next.
+
+Every expected failure is an :class:`ImprintError`. It carries a stable `code` (for scripts and
+`--json`), an `exit_code` (the process's exit status, one a class) and a `next_step` (what the
+person at the bench does now). Anything else that escapes a command is a bug and keeps its
+traceback.
+
+    ImprintError
+      caller's mistake     IdentityError 10, BoardFileError 11, FirmwareFileError 12, ImageError 13
+      the board's          PortError 20, ChipMismatchError 21, FlashError 22, DeviceError 23,
+                           VerifyError 24
+      the world's weather  RuntimeMissingError 30, FetchError 31
+      the bench's          BenchStateError 40, JourneyFailedError 41
+
+Exit status 0 is success, 1 a bug, 2 wrong usage (click's own).
+"""
+
+from __future__ import annotations
+
+
+class ImprintError(Exception):
+    """An expected failure. `message` says what happened and why; it never holds a secret."""
+
+    code = "imprint"
+    exit_code = 1
+
+    def __init__(self, message: str, *, next_step: str = "") -> None:
+        super().__init__(message)
+        self.next_step = next_step
+
+
+class IdentityError(ImprintError):
+    """An identity is missing a field, breaks a rule, or stands twice in a batch."""
+
+    code = "identity-invalid"
+    exit_code = 10
+
+
+class BoardFileError(ImprintError):
+    """A board's TOML or a partition table is wrong (unknown key, overlap, outside the flash)."""
+
+    code = "board-file-invalid"
+    exit_code = 11
+
+
+class FirmwareFileError(ImprintError):
+    """A MicroPython .bin is truncated, foreign, for another chip, or not of the named hash."""
+
+    code = "firmware-file-invalid"
+    exit_code = 12
+
+
+class ImageError(ImprintError):
+    """An image cannot be built (does not fit its partition, a file does not compile)."""
+
+    code = "image-invalid"
+    exit_code = 13
+
+
+class PortError(ImprintError):
+    """The serial port is absent, busy, or fell silent."""
+
+    code = "port-unavailable"
+    exit_code = 20
+
+
+class ChipMismatchError(ImprintError):
+    """The chip on the port is not the one the board's TOML names."""
+
+    code = "chip-mismatch"
+    exit_code = 21
+
+
+class FlashError(ImprintError):
+    """The board refused a write, or what was read back differs."""
+
+    code = "flash-failed"
+    exit_code = 22
+
+
+class DeviceError(ImprintError):
+    """MicroPython on the board raised, or does not answer at its REPL."""
+
+    code = "device-error"
+    exit_code = 23
+
+
+class VerifyError(ImprintError):
+    """What is on the board is not what should be there."""
+
+    code = "verify-mismatch"
+    exit_code = 24
+
+
+class RuntimeMissingError(ImprintError):
+    """The MicroPython runtime for the host is not there and cannot be installed as things are."""
+
+    code = "runtime-missing"
+    exit_code = 30
+
+
+class FetchError(ImprintError):
+    """A download failed."""
+
+    code = "fetch-failed"
+    exit_code = 31
+
+
+class BenchStateError(ImprintError):
+    """A virtual board or local cloud is not in the state that the command needs."""
+
+    code = "bench-state"
+    exit_code = 40
+
+
+class JourneyFailedError(ImprintError):
+    """A demo's journey ended without telemetry acknowledged by the cloud."""
+
+    code = "journey-failed"
+    exit_code = 41

@@ -1,0 +1,1 @@
+"""The clouds on loopback, each checking what the real one checks."""
