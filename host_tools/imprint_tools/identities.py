@@ -1,0 +1,601 @@
+"""Identities: what a unit is told about itself, read from wherever a bench keeps it.
+
+The rules are the board's own. `firmware/imprint/identity.py` holds them as literal tables, and
+this module reads those tables out of the file (`ast.literal_eval`, nothing is imported), so that
+what passes here passes there.
+
+Sources: a TOML or JSON file (one identity, or a list under `identities`), a CSV file (one unit a
+row), environment variables, or questions put to a person. All use the same flat field names. In a
+source, `root_ca` is the path of the certificate that the unit shall trust (PEM or DER, relative
+to the file); on the unit it is a blob of its own, and the identity holds its SHA-256.
+
+An error names the source, the row, the field and the rule, and never the value of a secret. Errors
+are raised outside of `except` blocks, because a parser's exception may hold the whole document.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import datetime as dt
+import difflib
+import hashlib
+import io
+import json
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from imprint_tools.errors import IdentityError
+from imprint_tools.paths import firmware_dir
+from imprint_tools.secret import Secret
+
+Value = str | int | Secret
+
+ROOT_CA = "root_ca"
+_ROOT_CA_HASH = "root_ca_sha256"
+_SOURCE_BYTES_MAX = 16 << 20  # some ten thousand units; more is another kind of file
+_CERTIFICATE_BYTES_MAX = 64 << 10
+_ASK_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One field's rule, as the firmware states it.
+
+    `kind` names the alphabet; `least` and `most` bound the length in bytes, or the value of an
+    "int"; `choices` are a "choice"'s values.
+    """
+
+    name: str
+    kind: str
+    least: int
+    most: int
+    secret: bool
+    choices: tuple[str | int, ...] = ()
+
+    @property
+    def numeric(self) -> bool:
+        return self.kind == "int" or any(isinstance(choice, int) for choice in self.choices)
+
+    def __str__(self) -> str:
+        if self.choices:
+            return "one of " + ", ".join(str(choice) for choice in self.choices)
+        if self.kind == "int":
+            return f"a whole number from {self.least} to {self.most}"
+        span = str(self.least) if self.least == self.most else f"{self.least} to {self.most}"
+        alphabet = tables().kinds[self.kind]
+        return f"{span} bytes of " + ("UTF-8" if alphabet is None else _ranges(alphabet))
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The literal tables of firmware/imprint/identity.py."""
+
+    kinds: Mapping[str, str | None]
+    rules: Mapping[str, Rule]
+    journeys: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]
+    needs: Mapping[tuple[str, str, Any], tuple[str, ...]]
+
+
+@cache
+def tables() -> Tables:
+    """Read the firmware's tables, once."""
+    path = firmware_dir() / "imprint" / "identity.py"
+    found: dict[str, Any] = {}
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and isinstance(target := node.targets[0], ast.Name):
+            if target.id in ("KINDS", "FIELDS", "JOURNEYS", "NEEDS"):
+                found[target.id] = ast.literal_eval(node.value)
+    rules = {
+        name: Rule(name, kind, 0, 0, bool(secret), tuple(least))
+        if kind == "choice"
+        else Rule(name, kind, least, most, bool(secret))
+        for name, (kind, least, most, secret) in found["FIELDS"].items()
+    }
+    return Tables(found["KINDS"], rules, found["JOURNEYS"], found["NEEDS"])
+
+
+@dataclass(frozen=True)
+class Identity:
+    """One unit's identity, complete and valid.
+
+    `fields` are the flat fields, secrets wrapped; `root_ca` is the DER certificate; `origin` says
+    where it came from, for messages.
+    """
+
+    fields: Mapping[str, Value]
+    root_ca: bytes
+    origin: str = field(default="", compare=False)
+
+    def entries(self) -> dict[str, Secret | bytes]:
+        """The NVS entries, in the order in which they are written (the identity last)."""
+        return {ROOT_CA: self.root_ca, "identity": Secret(self._canonical())}
+
+    def shown(self) -> dict[str, str | int]:
+        """The fields as they may be shown: secrets by fingerprint."""
+        return {
+            name: value.fingerprint if isinstance(value, Secret) else value
+            for name, value in sorted(self.fields.items())
+        }
+
+    def _canonical(self) -> bytes:
+        plain = {
+            name: value.reveal().decode() if isinstance(value, Secret) else value
+            for name, value in self.fields.items()
+        }
+        text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return text.encode()
+
+
+# --- Sources -----------------------------------------------------------------------------------
+
+
+def load(path: Path, *, now: dt.datetime | None = None) -> list[Identity]:
+    """All the identities of a .toml, .json or .csv file, in its order.
+
+    Raises IdentityError for the first one that breaks a rule, and for a duplicate in the batch.
+    """
+    readers: dict[str, Callable[[str, str], list[tuple[str, dict[str, Any]]]]] = {
+        ".toml": _read_toml,
+        ".json": _read_json,
+        ".csv": _read_csv,
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise IdentityError(
+            f"{path}: an identity file ends in {', '.join(readers)}",
+            next_step="Rename the file after what it holds.",
+        )
+    text = _text(_bytes(path, _SOURCE_BYTES_MAX), path)
+    units = reader(text, str(path))
+    if not units:
+        raise IdentityError(f"{path}: holds no identity")
+    found = [check(raw, origin=origin, folder=path.parent, now=now) for origin, raw in units]
+    refuse_duplicates(found)
+    return found
+
+
+def load_one(path: Path, row: int | None = None, *, now: dt.datetime | None = None) -> Identity:
+    """The file's one identity, or the one in `row` (as errors count rows)."""
+    found = load(path, now=now)
+    if row is None and len(found) == 1:
+        return found[0]
+    if row is None:
+        raise IdentityError(
+            f"{path}: holds {len(found)} identities, and one unit takes one",
+            next_step="Name the row with --row.",
+        )
+    for identity in found:
+        if identity.origin == _origin(str(path), row):
+            return identity
+    raise IdentityError(f"{path}: has no identity in row {row}")
+
+
+def from_environment(
+    environ: Mapping[str, str], prefix: str = "IMPRINT_ID_", *, now: dt.datetime | None = None
+) -> Identity:
+    """An identity from variables such as `IMPRINT_ID_PRODUCT_KEY`; paths from where one stands."""
+    raw = {
+        name.removeprefix(prefix).lower(): value
+        for name, value in environ.items()
+        if name.startswith(prefix) and value
+    }
+    if not raw:
+        raise IdentityError(
+            f"no environment variable starts with {prefix}",
+            next_step=f"Set {prefix}JOURNEY, {prefix}PRODUCT_KEY and so on.",
+        )
+    return check(_from_text(raw, "environment"), origin="environment", folder=Path.cwd(), now=now)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What to ask a person: the field, its rule, whether to hide the answer, what was wrong."""
+
+    name: str
+    rule: str
+    secret: bool
+    optional: bool
+    problem: str = ""
+
+
+def from_answers(
+    ask: Callable[[Question], str],
+    journey: str = "aliyun",
+    *,
+    folder: Path | None = None,
+    now: dt.datetime | None = None,
+) -> Identity:
+    """An identity from answers: what is required, what the answers ask for, and free secrets.
+
+    Other optional fields keep the board's defaults; they are for files. An answer that breaks its
+    rule is asked for again, three times in all.
+    """
+    folder = folder or Path.cwd()
+    known = tables()
+    required, optional = _journey(journey, "answers")
+    governed = {name for (of, *_), names in known.needs.items() if of == journey for name in names}
+    raw: dict[str, Any] = {"journey": journey}
+
+    def put(name: str, *, may_be_empty: bool) -> None:
+        rule = known.rules.get(name)
+        what = str(rule) if rule else "path of a PEM or DER certificate"
+        problem = ""
+        for _attempt in range(_ASK_ATTEMPTS):
+            answer = ask(Question(name, what, bool(rule and rule.secret), may_be_empty, problem))
+            if not answer and may_be_empty:
+                return
+            try:
+                if rule is None:
+                    load_root_ca(folder / answer, now=now)
+                    raw[name] = answer
+                else:
+                    value = _from_text({name: answer}, "answers")[name]
+                    _check_value(rule, value, "answers")
+                    raw[name] = value
+                return
+            except IdentityError as error:
+                problem = str(error)
+        raise IdentityError(problem)
+
+    for name in required:
+        if name not in ("journey", _ROOT_CA_HASH):
+            put(name, may_be_empty=False)
+            for needed in known.needs.get((journey, name, raw[name]), ()):
+                put(needed, may_be_empty=False)
+    for name in optional:
+        if known.rules[name].secret and name not in governed:
+            put(name, may_be_empty=True)
+    put(ROOT_CA, may_be_empty=False)
+    return check(raw, origin="answers", folder=folder, now=now)
+
+
+# --- Rules -------------------------------------------------------------------------------------
+
+
+def check(
+    raw: Mapping[str, Any], *, origin: str, folder: Path, now: dt.datetime | None = None
+) -> Identity:
+    """Hold one unit's raw fields against the firmware's rules. Raises IdentityError."""
+    known = tables()
+    for name in raw:
+        if name != ROOT_CA and name not in known.rules:
+            raise IdentityError(
+                f"{origin}: unknown field {_shortened(name)!r}{_suggestion(name)}",
+                next_step="Remove or rename it. A field that no one reads is a mistake.",
+            )
+    if "journey" not in raw:
+        raise IdentityError(f"{origin}: field journey is missing ({known.rules['journey']})")
+    _check_value(known.rules["journey"], raw["journey"], origin)
+    journey: str = raw["journey"]
+    required, optional = _journey(journey, origin)
+
+    der = _root_ca_of(raw, origin, folder, now)
+    fields = {**raw, _ROOT_CA_HASH: hashlib.sha256(der).hexdigest()}
+    fields.pop(ROOT_CA)
+    if raw.get(_ROOT_CA_HASH, fields[_ROOT_CA_HASH]) != fields[_ROOT_CA_HASH]:
+        raise IdentityError(f"{origin}: field {_ROOT_CA_HASH} is not the hash of {ROOT_CA}")
+
+    for name in fields:
+        if name not in required and name not in optional:
+            raise IdentityError(f"{origin}: field {name} has no place in the journey {journey}")
+        _check_value(known.rules[name], fields[name], origin)
+    wanted = {name: f"the journey {journey} asks for it" for name in required}
+    for (of, name, value), needed in known.needs.items():
+        if of == journey and fields.get(name) == value:
+            wanted |= {other: f"{name} = {value} asks for it" for other in needed}
+    for name, why in wanted.items():
+        if name not in fields:
+            raise IdentityError(
+                f"{origin}: field {name} is missing; {why} ({known.rules[name]})",
+                next_step=f"Add {name} to the identity.",
+            )
+    wrapped: dict[str, Value] = {
+        name: Secret(value) if known.rules[name].secret else value
+        for name, value in fields.items()
+    }
+    return Identity(MappingProxyType(wrapped), der, origin)
+
+
+def refuse_duplicates(batch: Iterable[Identity]) -> None:
+    """Raise IdentityError when two units of a batch would be the same device to their cloud."""
+    names: dict[tuple[Value, ...], str] = {}
+    secrets: dict[Value, str] = {}
+    for identity in batch:
+        fields = identity.fields
+        if "device_name" in fields:
+            key = (fields["journey"], fields["product_key"], fields["device_name"])
+            if first := names.get(key):
+                raise IdentityError(
+                    f"{identity.origin}: device_name {fields['device_name']} of product "
+                    f"{fields['product_key']} stands in {first} already",
+                    next_step="Give each unit of the batch a name of its own.",
+                )
+            names[key] = identity.origin
+        if "device_secret" in fields:
+            if first := secrets.get(fields["device_secret"]):
+                raise IdentityError(
+                    f"{identity.origin}: device_secret is the same as in {first}",
+                    next_step="Export the batch anew: each device's secret is its own.",
+                )
+            secrets[fields["device_secret"]] = identity.origin
+
+
+def load_root_ca(path: Path, *, now: dt.datetime | None = None) -> bytes:
+    """The one CA certificate of a PEM or DER file, as DER. Raises IdentityError.
+
+    Refused: more or fewer than one certificate, one that is not a CA's, one outside its dates.
+    """
+    data = _bytes(path, _CERTIFICATE_BYTES_MAX)
+    certificate = _certificate(data, path)
+    now = now or dt.datetime.now(dt.UTC)
+    if now > certificate.not_valid_after_utc:
+        raise IdentityError(
+            f"{path}: the root CA expired on {certificate.not_valid_after_utc:%Y-%m-%d}",
+            next_step="Take the root CA that the cloud uses today.",
+        )
+    if now < certificate.not_valid_before_utc:
+        raise IdentityError(
+            f"{path}: the root CA is valid from {certificate.not_valid_before_utc:%Y-%m-%d} on",
+            next_step="Check this computer's clock.",
+        )
+    if not _is_ca(certificate):
+        raise IdentityError(
+            f"{path}: the certificate is not a CA's (no basicConstraints CA:TRUE)",
+            next_step="Give the root that signed the server's certificate, not the server's own.",
+        )
+    return certificate.public_bytes(Encoding.DER)
+
+
+def _check_value(rule: Rule, value: Any, origin: str) -> None:
+    # The message never holds the value: of a secret it must not, of others the file has it.
+    problem = ""
+    if rule.choices:
+        # By type too: True equals 1 and 2.0 equals 2, and neither is what the board expects.
+        if (type(value), value) not in [(type(choice), choice) for choice in rule.choices]:
+            problem = "is none of the choices"
+    elif rule.kind == "int":
+        if isinstance(value, bool) or not isinstance(value, int):
+            problem = "is not a whole number"
+        elif not rule.least <= value <= rule.most:
+            problem = "is out of range"
+    elif not isinstance(value, str):
+        problem = "is not text"
+    else:
+        problem = _text_problem(rule, value)
+    if problem:
+        raise IdentityError(
+            f"{origin}: field {rule.name} {problem}; the rule: {rule}",
+            next_step=f"Correct {rule.name}.",
+        )
+
+
+def _text_problem(rule: Rule, value: str) -> str:
+    try:
+        length = len(value.encode())
+    except UnicodeEncodeError:  # a lone surrogate, which JSON's \u escapes can spell
+        return "is not valid Unicode"
+    if not rule.least <= length <= rule.most:
+        return f"is {length} bytes long"
+    alphabet = tables().kinds[rule.kind]
+    if alphabet is not None and not set(value) <= set(alphabet):
+        at = next(i for i, char in enumerate(value) if char not in alphabet)
+        return f"has a character outside its alphabet at position {at + 1}"
+    return ""
+
+
+def _journey(journey: str, origin: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    found = tables().journeys.get(journey)
+    if found is None:
+        raise IdentityError(f"{origin}: no such journey; known: {', '.join(tables().journeys)}")
+    return found
+
+
+def _root_ca_of(
+    raw: Mapping[str, Any], origin: str, folder: Path, now: dt.datetime | None
+) -> bytes:
+    value = raw.get(ROOT_CA)
+    if not isinstance(value, str) or not value:
+        raise IdentityError(
+            f"{origin}: field {ROOT_CA} is missing: the path of a PEM or DER certificate",
+            next_step="Every journey verifies its server, so every unit carries a root CA.",
+        )
+    try:
+        return load_root_ca(folder / value, now=now)
+    except IdentityError as error:
+        raise IdentityError(
+            f"{origin}: field {ROOT_CA}: {error}", next_step=error.next_step
+        ) from None
+
+
+# --- Parsers -----------------------------------------------------------------------------------
+
+
+def _read_toml(text: str, source: str) -> list[tuple[str, dict[str, Any]]]:
+    problem = ""
+    try:
+        return _units(tomllib.loads(text), source)
+    except tomllib.TOMLDecodeError as error:
+        problem = str(error)  # ends in "(at line L, column C)", quotes one character at most
+    except (ValueError, RecursionError):  # a number of 4,300 digits; tables nested without end
+        problem = "a value is too large or nested too deeply"
+    raise IdentityError(f"{source}: is not TOML: {problem}")
+
+
+def _read_json(text: str, source: str) -> list[tuple[str, dict[str, Any]]]:
+    problem = ""
+    try:
+        return _units(json.loads(text, object_pairs_hook=_unique), source)
+    except json.JSONDecodeError as error:
+        problem = f"{error.msg} (at line {error.lineno}, column {error.colno})"
+    except _RepeatedError as error:
+        problem = f"field {_shortened(str(error))!r} stands twice in one object"
+    except (ValueError, RecursionError):
+        problem = "a value is too large or nested too deeply"
+    raise IdentityError(f"{source}: is not usable JSON: {problem}")
+
+
+class _RepeatedError(ValueError):
+    """A JSON object names a key twice; the argument is the key."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise _RepeatedError(key)
+        found[key] = value
+    return found
+
+
+def _units(document: Any, source: str) -> list[tuple[str, dict[str, Any]]]:
+    if not isinstance(document, dict):
+        raise IdentityError(f"{source}: is not an object of fields")
+    if "identities" not in document:
+        return [(source, document)]
+    listed = document["identities"]
+    if len(document) > 1 or not isinstance(listed, list):
+        raise IdentityError(f"{source}: `identities` must be a list and stand alone")
+    found = []
+    for row, unit in enumerate(listed, 1):
+        if not isinstance(unit, dict):
+            raise IdentityError(f"{_origin(source, row)}: is not an object of fields")
+        found.append((_origin(source, row), unit))
+    return found
+
+
+def _read_csv(text: str, source: str) -> list[tuple[str, dict[str, Any]]]:
+    """Rows count as a spreadsheet counts them: the header is row 1. An empty cell is no value."""
+    rows, problem = _csv_rows(text)
+    if problem:
+        raise IdentityError(f"{source}: is not CSV: {problem}")
+    header = [name.strip() for name in rows[0]] if rows else []
+    if len(set(header)) != len(header):
+        raise IdentityError(f"{source}, row 1: a field name stands twice in the header")
+    found = []
+    for row, cells in enumerate(rows[1:], 2):
+        if not any(cells):
+            continue
+        origin = _origin(source, row)
+        if len(cells) != len(header):
+            raise IdentityError(
+                f"{origin}: has {len(cells)} cells, the header names {len(header)} fields"
+            )
+        given = {name: cell for name, cell in zip(header, cells, strict=True) if cell}
+        found.append((origin, _from_text(given, origin)))
+    return found
+
+
+def _csv_rows(text: str) -> tuple[list[list[str]], str]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        return list(reader), ""
+    except csv.Error as error:
+        return [], f"{error} (at line {reader.line_num})"
+
+
+def _from_text(raw: Mapping[str, str], origin: str) -> dict[str, Any]:
+    """Cells, variables and answers are text; numbers among them become numbers."""
+    found: dict[str, Any] = dict(raw)
+    for name, text in raw.items():
+        rule = tables().rules.get(name)
+        if rule is not None and rule.numeric:
+            digits = text.strip().removeprefix("-")
+            if not (digits.isascii() and digits.isdigit() and len(digits) <= 10):
+                raise IdentityError(f"{origin}: field {name} is not {rule}")
+            found[name] = int(text)
+    return found
+
+
+def _text(data: bytes, path: Path) -> str:
+    position = -1
+    try:
+        return data.decode("utf-8-sig")  # spreadsheets put a byte order mark in front
+    except UnicodeDecodeError as error:
+        position = error.start
+    raise IdentityError(
+        f"{path}: is not UTF-8 (at byte {position})", next_step="Save the file as UTF-8."
+    )
+
+
+def _bytes(path: Path, limit: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise IdentityError(f"{path}: {error.strerror}") from None
+    except ValueError:  # a NUL or a lone surrogate in the name
+        raise IdentityError(f"{str(path)!a}: is not a file's name") from None
+    if len(data) > limit:
+        raise IdentityError(f"{path}: is larger than {limit} bytes")
+    return data
+
+
+def _certificate(data: bytes, path: Path) -> x509.Certificate:
+    if b"PRIVATE KEY-----" in data:
+        raise IdentityError(
+            f"{path}: holds a private key",
+            next_step="Give the CA's certificate alone; its key belongs on no unit.",
+        )
+    count = 0
+    try:
+        if b"-----BEGIN " not in data:
+            return x509.load_der_x509_certificate(data)
+        found = x509.load_pem_x509_certificates(data)
+        if len(found) == 1:
+            return found[0]
+        count = len(found)
+    except ValueError:
+        count = 0
+    if count:
+        raise IdentityError(
+            f"{path}: holds {count} certificates, and a unit trusts exactly one",
+            next_step="Keep the root's certificate only.",
+        )
+    raise IdentityError(f"{path}: is not an X.509 certificate in PEM or DER")
+
+
+def _is_ca(certificate: x509.Certificate) -> bool:
+    try:
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+        return False
+    return constraints.value.ca
+
+
+# --- Words -------------------------------------------------------------------------------------
+
+
+def _origin(source: str, row: int) -> str:
+    return f"{source}, row {row}"
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= 40 else name[:37] + "..."
+
+
+def _suggestion(name: str) -> str:
+    names: Sequence[str] = [ROOT_CA, *tables().rules]
+    near = difflib.get_close_matches(name[:64].lower(), names, 1, 0.6)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _ranges(alphabet: str) -> str:
+    """`0-9, A-Z and .`: an alphabet in as few words as it can be said."""
+    parts: list[str] = []
+    chars = sorted(alphabet)
+    start = 0
+    for i, char in enumerate(chars):
+        if i + 1 == len(chars) or ord(chars[i + 1]) != ord(char) + 1:
+            run = chars[start : i + 1]
+            parts += [f"{run[0]}-{run[-1]}"] if len(run) > 2 else run
+            start = i + 1
+    return " ".join(parts)
