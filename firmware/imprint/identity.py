@@ -5,6 +5,16 @@ that refuses a bad identity at the bench is the very rule that the board would h
 Pure: the caller brings the bytes.
 """
 
+import binascii
+
+from micropython import const
+
+from imprint import canonical
+from imprint.errors import IdentityDamaged, IdentityError, IdentityMissing
+from imprint.secret import Secret
+
+_BLOB_MAX = const(4000)  # bytes; what one page of NVS holds
+
 # Which characters a field of that kind may hold. None: any UTF-8.
 KINDS = {
     "alnum": "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz",
@@ -58,3 +68,89 @@ NEEDS = {
     ("aliyun", "registration", "register"): ("product_secret",),
     ("aliyun", "registration", "none"): ("device_name", "device_secret"),
 }
+
+# What a field is worth when it is absent; None where nothing stands here.
+DEFAULTS = {
+    "ntp_host": "pool.ntp.org",
+    "interval_s": 60,
+    "region": "cn-shanghai",
+    "port": 8883,
+    "sign_method": "hmacsha256",
+    "secure_mode": 2,
+}
+
+
+class Identity:
+    """One attribute for each of FIELDS: the burned value, else its default, else None.
+
+    Secret fields are `Secret`. `device_name` is never None: without one burned, it is the chip's
+    MAC as 12 lower-case hex digits.
+    """
+
+    def __init__(self, values: dict) -> None:
+        for name in FIELDS:
+            value = values.get(name, DEFAULTS.get(name))
+            if FIELDS[name][3] and value is not None:
+                value = Secret(value)
+            setattr(self, name, value)
+
+
+def parse(blob: bytes | None, root_ca_sha256: str | None, unit_id: bytes) -> Identity:
+    """The identity in `blob`, checked by the tables above.
+
+    `root_ca_sha256` is the digest (hex) of the root CA that lies beside it, None where none does;
+    `unit_id` the chip's MAC. A field that is not in the tables is ignored: a newer host may have
+    written it. Raises IdentityMissing, IdentityDamaged, IdentityError; `detail` names the field
+    and the rule, never the value.
+    """
+    if blob is None:
+        raise IdentityMissing()
+    try:
+        values = canonical.loads(blob, _BLOB_MAX)
+    except ValueError:
+        raise IdentityDamaged("not a JSON object")
+    journey = values.get("journey")
+    _check("journey", journey)
+    required, optional = JOURNEYS[journey]
+    for name in required + optional:
+        if name in values:
+            _check(name, values[name])
+    for name in required:
+        _demand(values, name)
+    for name in required + optional:
+        for needed in NEEDS.get((journey, name, values.get(name)), ()):
+            _demand(values, needed)
+    if values["root_ca_sha256"] != root_ca_sha256:
+        raise IdentityDamaged("root_ca is not the one that is named")
+    if "device_name" not in values:
+        values["device_name"] = binascii.hexlify(unit_id).decode()
+    return Identity(values)
+
+
+def _demand(values: dict, name: str) -> None:
+    if name not in values:
+        raise IdentityError(name + " is missing")
+
+
+def _check(name: str, value) -> None:
+    kind, least, most, _ = FIELDS[name]
+    if kind == "choice":
+        if value not in least or isinstance(value, (bool, float)):
+            raise IdentityError("%s is not one of its choices" % name)
+    elif kind == "int":
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise IdentityError("%s is not a number from %d to %d" % (name, least, most))
+    elif not isinstance(value, str) or not least <= _length(value) <= most:
+        raise IdentityError("%s is not text of %d to %d bytes" % (name, least, most))
+    else:
+        allowed = KINDS[kind]
+        for char in value:
+            if allowed and char not in allowed:
+                raise IdentityError("%s has a character that is not %s" % (name, kind))
+
+
+def _length(text: str) -> int:
+    try:
+        return len(text.encode())
+    except UnicodeError:  # half a surrogate pair: no UTF-8 for it, and no length that fits
+        return -1
