@@ -1,0 +1,65 @@
+# Every target sets up what it needs; the second time that is done at once.
+# Nothing needs root. PYTHON=python3.12 takes another interpreter for .venv/.
+
+PYTHON = python3
+PORT = $(error Name the serial port: make $@ PORT=/dev/ttyUSB0)
+BOARD = $(error Name the board, a file of boards/: make $@ BOARD=esp32-generic)
+
+BIN = .venv/bin
+SETUP = .venv/.setup-stamp
+
+.DEFAULT_GOAL = help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test test-cpython test-micropython test-all test-slow test-hardware \
+	lint types size bench flash docs
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' Makefile | expand -t 18
+
+setup: $(SETUP) ## Make .venv/ and fetch MicroPython for this machine
+
+demo: $(SETUP) ## Take a blank virtual ESP32 to telemetry in a local Aliyun cloud
+	$(BIN)/imprint demo --journey aliyun
+
+test: lint types test-cpython test-micropython ## All that must pass before a commit
+
+test-cpython: $(SETUP) ## The tests under CPython, with the virtual bench
+	$(BIN)/pytest
+
+test-micropython: $(SETUP) ## The firmware's tests on 32-bit MicroPython with a small heap
+	$(BIN)/python tests/run_on_micropython.py --heap 96k
+
+test-all: lint types test-slow test-micropython ## The same with every slow sweep whole
+
+test-slow: $(SETUP)
+	$(BIN)/pytest -m 'not hardware'
+
+test-hardware: $(SETUP) ## The tests for a real board: PORT=
+	$(BIN)/pytest -m hardware --port '$(PORT)'
+
+lint: $(SETUP) ## Style of host tools, tests and firmware
+	$(BIN)/ruff check host_tools tests docs
+	$(BIN)/ruff format --check host_tools tests docs
+	$(BIN)/ruff check --config firmware/ruff.toml firmware tests/firmware
+
+types: $(SETUP) ## Types of the host tools
+	$(BIN)/mypy
+
+size: $(SETUP) ## Bytes of .mpy and of heap, by module
+	$(BIN)/python tests/size.py
+
+bench: $(SETUP) ## Measure flashing, memory and time to first telemetry
+	$(BIN)/python tests/bench/run.py
+
+flash: $(SETUP) ## Flash a real board: PORT= BOARD=
+	$(BIN)/imprint flash --port '$(PORT)' --board '$(BOARD)'
+
+docs: $(SETUP) ## Write again what docs/ has from the code
+	$(BIN)/python docs/generate.py
+
+$(SETUP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("imprint needs Python 3.11 or newer and $(PYTHON) is " + sys.version.split()[0] + "; name another one: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/imprint runtime install
+	@touch $@
