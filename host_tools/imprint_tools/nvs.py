@@ -256,10 +256,8 @@ class NvsPartition:
             return page.items[slot].field
         if kind != ItemType.BLOB_INDEX:
             return page.data(slot)
-        parts = [
-            place[0].data(place[1]) for place in map(self._places.get, self._chunks(name)) if place
-        ]
-        return None if None in parts else b"".join(part for part in parts if part)
+        parts = [self._value(chunk) for chunk in self._chunks(name)]
+        return None if None in parts else b"".join(filter(None, parts))
 
     def _chunks(self, name: _Id) -> list[_Id]:
         """The names of a blob's chunks in order; none for what is not an indexed blob."""
@@ -289,7 +287,7 @@ class NvsPartition:
         self._rehearse_if_tight(slots, lambda twin: twin._store(namespace, key, kind, value))
         self._store(namespace, key, kind, value)
 
-    def _rehearse_if_tight(self, slots: int, change: Callable[[NvsPartition], None]) -> None:
+    def _rehearse_if_tight(self, slots: int, change: Callable[[NvsPartition], object]) -> None:
         """Find out whether a change fits by making it on a copy in memory first."""
         if slots > self._room:
             change(NvsPartition(BytesRegion(self._region.read(0, self._region.size))))
@@ -446,12 +444,10 @@ class NvsPartition:
         """Erase indexes whose chunks are not all there, then chunks that no index names."""
         named: set[_Id] = set()
         for name in [n for n in self._places if self._head(n).kind == ItemType.BLOB_INDEX]:
-            chunks = self._chunks(name)
+            size, count, start = _INDEX.unpack(self._head(name).field)
+            chunks = self._chunks(name) if start in _VERSION_STARTS else []
             sizes = [self._head(chunk).size for chunk in chunks if chunk in self._places]
-            if (
-                len(sizes) == len(chunks)
-                and sum(sizes) == _INDEX.unpack(self._head(name).field)[0]
-            ):
+            if len(sizes) == count <= _CHUNKS_MAX and sum(sizes) == size:
                 named.update(chunks)
             else:
                 self._drop(name)
