@@ -46,7 +46,7 @@ class WeatherError(ImprintError):
 # --- 1xx: identity, vault, outbox
 
 
-class IdentityMissing(SetupError):
+class IdentityMissingError(SetupError):
     """There is no identity on this board.
 
     Next: burn one with `imprint inject` or `imprint flash --identity FILE`.
@@ -55,7 +55,7 @@ class IdentityMissing(SetupError):
     code = 101
 
 
-class IdentityDamaged(SetupError):
+class IdentityDamagedError(SetupError):
     """The identity cannot be read as JSON, or the root CA beside it is not the one it names.
 
     Next: burn it again with `imprint inject`; if that repeats, the flash is worn or the power
@@ -74,7 +74,7 @@ class IdentityError(SetupError):
     code = 103
 
 
-class VaultDamaged(SetupError):
+class VaultDamagedError(SetupError):
     """A credential was stored here, but no slot of the vault holds a whole one any more.
 
     Next: nothing if the unit registers again by itself. If that is refused, free a ClientID
@@ -84,7 +84,7 @@ class VaultDamaged(SetupError):
     code = 110
 
 
-class VaultWriteFailed(SetupError):
+class VaultWriteError(SetupError):
     """The credential did not read back as written, or the store refused it (full, worn).
     The last good one is untouched.
 
@@ -95,7 +95,7 @@ class VaultWriteFailed(SetupError):
     code = 111
 
 
-class OutboxFull(SetupError):
+class OutboxError(SetupError):
     """The file system takes no message, even after every older one was dropped.
 
     Next: look at the file system with `mpremote df`; write it anew with `imprint flash`.
@@ -107,7 +107,7 @@ class OutboxFull(SetupError):
 # --- 2xx: link, clock
 
 
-class AccessPointNotFound(WeatherError):
+class ApNotFoundError(WeatherError):
     """No access point of the burned name answers.
 
     Next: check `wifi_ssid` (case counts), the distance, and that the network is on 2.4 GHz.
@@ -116,7 +116,7 @@ class AccessPointNotFound(WeatherError):
     code = 201
 
 
-class WifiPasswordWrong(WeatherError):
+class WifiPasswordError(WeatherError):
     """The access point refused the key exchange. A weak signal looks the same, hence the retry.
 
     Next: check `wifi_password`; bring the board nearer to the access point.
@@ -125,7 +125,7 @@ class WifiPasswordWrong(WeatherError):
     code = 202
 
 
-class LinkTimeout(WeatherError):
+class LinkTimeoutError(WeatherError):
     """The access point was found, but no address came within the time allowed.
 
     Next: check the DHCP server and the number of stations that the access point admits.
@@ -134,7 +134,7 @@ class LinkTimeout(WeatherError):
     code = 203
 
 
-class LinkLost(WeatherError):
+class LinkLostError(WeatherError):
     """The link was up and went down.
 
     Next: wait; the board joins again by itself.
@@ -143,7 +143,7 @@ class LinkLost(WeatherError):
     code = 204
 
 
-class ClockNotSet(WeatherError):
+class ClockError(WeatherError):
     """No time server answered, and without a date no certificate can be checked.
 
     Next: let UDP port 123 out to `ntp_host`, or burn a reachable `ntp_host`.
@@ -155,7 +155,7 @@ class ClockNotSet(WeatherError):
 # --- 3xx: TLS, transport
 
 
-class NameNotResolved(WeatherError):
+class DnsError(WeatherError):
     """DNS does not know the cloud's host name.
 
     Next: check `region`, `instance_id` and `host`, then the network's DNS server.
@@ -164,71 +164,63 @@ class NameNotResolved(WeatherError):
     code = 301
 
 
-class ConnectTimeout(WeatherError):
-    """The cloud's host did not answer the connection attempt.
+class ConnectError(WeatherError):
+    """The cloud's host did not answer, or something on the way refused the connection; `number`
+    is the errno.
 
-    Next: let the cloud's TCP port (8883) out through the firewall.
+    Next: check `host` and `port`; let the port (8883) out through the firewall.
     """
 
     code = 302
 
 
-class ConnectRefused(WeatherError):
-    """The cloud's host, or something on the way, refused the connection.
+class CertificateExpiredError(ProtocolError):
+    """The server's or the root's certificate has expired. Retried: a server's can be renewed.
 
-    Next: check `host` and `port`; let the port out through the firewall.
-    """
-
-    code = 303
-
-
-class ConnectionLost(WeatherError):
-    """The connection broke while it was in use; `number` is the errno.
-
-    Next: wait; the board connects again by itself.
-    """
-
-    code = 304
-
-
-class CertificateDateWrong(SetupError):
-    """The server's or the root's certificate is expired or not yet valid.
-
-    Next: compare the board's clock (`imprint monitor`) with the certificate's dates; burn a new
-    root CA if the old one has expired.
+    Next: compare the certificate's dates with the board's clock; burn a new root CA if the old
+    one is over.
     """
 
     code = 310
 
 
-class ServerNameWrong(SetupError):
-    """The server's certificate is for another name: a wrong host, or somebody in between.
+class CertificateNotYetValidError(ProtocolError):
+    """The server's or the root's certificate is not valid yet, by the board's clock.
 
-    Next: check `region`, `instance_id` and `host`; look for an intercepting proxy.
+    Next: check the time that `ntp_host` gives; burn another `ntp_host` if it is wrong.
     """
 
     code = 311
 
 
-class IssuerUntrusted(SetupError):
-    """The server's certificate does not lead to the burned root CA.
+class ServerNameError(ProtocolError):
+    """The server's certificate is for another name: a wrong host, or somebody in between.
 
-    Next: burn the root CA that the cloud names for this port; look for an intercepting proxy.
+    Next: check `region`, `instance_id` and `host`; look for an intercepting proxy.
     """
 
     code = 312
 
 
-class HandshakeFailed(WeatherError):
-    """TLS failed in another way; `detail` has mbedTLS's words.
+class UntrustedCertificateError(ProtocolError):
+    """The server's certificate does not lead to the burned root CA.
 
-    Next: check that the port speaks TLS 1.2 and that the board has memory left (event `heap`).
+    Next: burn the root CA that the cloud names for this port; look for an intercepting proxy.
     """
 
     code = 313
 
 
-class PeerClosed(ProtocolError):
+class TlsError(WeatherError):
+    """TLS failed in another way; `detail` has mbedTLS's words, `number` its error code.
+
+    Next: check that the port speaks TLS 1.2 and that the board has memory left (event `heap`).
+    """
+
+    code = 314
+
+
+class PeerClosedError(ProtocolError):
     """The broker closed the connection in the middle of a packet or of a dialogue.
 
     Next: wait; if it repeats, look for a second unit that uses the same credential.
@@ -237,7 +229,7 @@ class PeerClosed(ProtocolError):
     code = 320
 
 
-class PeerGarbage(ProtocolError):
+class PeerGarbageError(ProtocolError):
     """The broker sent bytes that are not MQTT.
 
     Next: check that `host` and `port` are the cloud's own; look for an intercepting proxy.
@@ -246,7 +238,7 @@ class PeerGarbage(ProtocolError):
     code = 321
 
 
-class PeerSilent(ProtocolError):
+class PeerSilentError(ProtocolError):
     """The broker did not answer within the time allowed.
 
     Next: wait; if it repeats, check the network for loss.
@@ -258,7 +250,7 @@ class PeerSilent(ProtocolError):
 # --- 4xx: registration
 
 
-class RegistrationRejected(SetupError):
+class RegistrationRejectedError(SetupError):
     """CONNACK 2: a parameter of the registration is missing or malformed.
 
     Next: check `product_key`, `device_name`, `instance_id`, `secure_mode`, `client_id`.
@@ -267,7 +259,7 @@ class RegistrationRejected(SetupError):
     code = 401
 
 
-class RegnwlRefused(SetupError):
+class RegnwlRefusedError(SetupError):
     """CONNACK 4 (or an unlisted code) under `regnwl`: the product's secret or key is wrong,
     dynamic registration is switched off, or this name already has its five ClientIDs.
 
@@ -279,7 +271,7 @@ class RegnwlRefused(SetupError):
     code = 402
 
 
-class RegisterRefused(SetupError):
+class RegisterRefusedError(SetupError):
     """CONNACK 4 (or an unlisted code) under `register`: the name was not added to the product,
     is already activated, the switch is off, or the product's secret or key is wrong.
 
@@ -290,7 +282,7 @@ class RegisterRefused(SetupError):
     code = 403
 
 
-class RegistrationUnavailable(WeatherError):
+class RegistrationUnavailableError(WeatherError):
     """CONNACK 3: the platform cannot register now.
 
     Next: wait; the board tries again by itself.
@@ -299,7 +291,7 @@ class RegistrationUnavailable(WeatherError):
     code = 404
 
 
-class RegistrationUnanswered(WeatherError):
+class RegistrationUnansweredError(WeatherError):
     """The registration was accepted, but no credential came within 15 s. The outcome is unknown:
     one of the name's five ClientIDs may be used.
 
@@ -309,7 +301,7 @@ class RegistrationUnanswered(WeatherError):
     code = 405
 
 
-class RegistrationAnswerMalformed(ProtocolError):
+class RegistrationMalformedError(ProtocolError):
     """The pushed credential is not what the platform documents; not repeated, since each
     registration may use a slot.
 
@@ -320,7 +312,7 @@ class RegistrationAnswerMalformed(ProtocolError):
     retry = False
 
 
-class RegistrationAnswerForeign(ProtocolError):
+class RegistrationForeignError(ProtocolError):
     """The pushed credential is of another product or device; it was not stored.
 
     Next: check that no gateway mixes up connections; then power-cycle the unit.
@@ -333,7 +325,16 @@ class RegistrationAnswerForeign(ProtocolError):
 # --- 5xx: login, session
 
 
-class LoginIdRejected(SetupError):
+class ConnackError(ProtocolError):
+    """The broker answered CONNECT with the return code `number`, not yet told apart by cloud.
+
+    Next: see MQTT 3.1.1, 3.2.2.3 for the code.
+    """
+
+    code = 500
+
+
+class LoginIdError(SetupError):
     """CONNACK 1 or 2: the cloud does not accept the client id, its parameters or the keepalive.
 
     Next: check `client_id`, `instance_id` and `host`.
@@ -342,7 +343,7 @@ class LoginIdRejected(SetupError):
     code = 501
 
 
-class LoginRefused(SetupError):
+class LoginRefusedError(SetupError):
     """CONNACK 4 or 5: the credential is not valid (disabled, switched to another ClientID,
     cleared, deleted). The unit does not register again by itself.
 
@@ -353,7 +354,7 @@ class LoginRefused(SetupError):
     code = 502
 
 
-class LoginUnavailable(WeatherError):
+class LoginUnavailableError(WeatherError):
     """CONNACK 3: the platform's MQTT service is not available now.
 
     Next: wait; the board tries again by itself.
@@ -362,7 +363,7 @@ class LoginUnavailable(WeatherError):
     code = 503
 
 
-class SubscriptionRefused(SetupError):
+class SubscribeError(SetupError):
     """The broker refused a subscription; `detail` is the topic.
 
     Next: create the topic class in the product and give it the right SUB.
@@ -374,7 +375,7 @@ class SubscriptionRefused(SetupError):
 # --- 6xx: reports
 
 
-class ReportRefused(SetupError):
+class ReportRefusedError(SetupError):
     """The cloud refused a report and would refuse it again; it was dropped. `number` is the reply
     code: 460 a wrong parameter, 6207 not JSON, 6300 method missing, 5005 or 6250 the product.
 
@@ -384,7 +385,7 @@ class ReportRefused(SetupError):
     code = 601
 
 
-class ReportDeferred(WeatherError):
+class ReportDeferredError(WeatherError):
     """The cloud cannot take the report now: 429 throttled, 5xx a fault of its own. It is kept.
 
     Next: wait; if 429 repeats, burn a longer `interval_s`.
@@ -393,7 +394,7 @@ class ReportDeferred(WeatherError):
     code = 602
 
 
-class DeviceDisabled(SetupError):
+class DeviceDisabledError(SetupError):
     """The cloud knows this device but it is disabled (6204) or deleted (6100).
 
     Next: enable the device in the console, then power-cycle the unit.
@@ -402,7 +403,7 @@ class DeviceDisabled(SetupError):
     code = 603
 
 
-class ReportUnanswered(WeatherError):
+class ReportUnansweredError(WeatherError):
     """The broker took the report, but the cloud's reply did not come. It is kept and sent again.
 
     Next: wait; if it repeats, check that the product has a thing model.
