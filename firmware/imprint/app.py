@@ -1,0 +1,359 @@
+"""The application: joins store, link, clock and cloud, and walks the table of `onboarding`.
+
+The only composition root: everything below gets what it needs handed in. An own application is
+a module `application` in the file system's root with `read() -> dict` (property identifiers and
+values) and, if it obeys, `apply(params: dict)`; ValueError there answers the cloud with 400.
+"""
+
+import binascii
+import gc
+import hashlib
+import os
+
+from micropython import const
+
+from imprint import errors, port
+from imprint import onboarding as o
+from imprint.backoff import Backoff
+from imprint.outbox import Outbox
+from imprint.vault import Vault
+
+# Longer than DNS, TCP, TLS and one answer can take together, each at its own bound.
+_WATCHDOG_MS = const(120_000)
+_NET_MS = const(15_000)  # connecting, and each read and write
+_REPLY_MS = const(15_000)  # from PUBACK to the cloud's own reply
+_RETRY_MS = const(1_000)  # first back-off
+_RETRY_CEILING_MS = const(300_000)
+_UNANSWERED_MS = const(60_000)  # at least, before a registration that may have used a slot
+_IDLE_MS = const(250)  # between two looks at the clock and the link
+_OUTBOX_MAX = const(64)  # messages
+_TODO_MAX = const(8)  # downlinks not yet acted on
+
+# A message in the outbox: whether it was sent before, its id, its payload.
+_SENT = const(1)
+
+
+def run() -> None:
+    """Come online and report, until a person has to act; then leave the REPL for an hour."""
+    dog = port.Watchdog(_WATCHDOG_MS)
+    app = App(dog.feed)
+    try:
+        app.run()
+    finally:
+        app.close()
+        dog.relax()
+
+
+class App:
+    def __init__(self, feed) -> None:
+        """`feed` is the watchdog's; no wait in here is longer than its patience."""
+        self._feed = feed
+        self._store = port.NvsStore()
+        self._vault = Vault(self._store)
+        self._outbox = None  # opened once there is something to report
+        self._backoff = Backoff(os.urandom, _RETRY_MS, _RETRY_CEILING_MS)
+        self._identity = None
+        self._root_ca = None
+        self._cloud = None  # the one cloud module in use
+        self._link = None
+        self._credential = None  # what the vault holds, or None
+        self._rolled_back = False
+        self._client = None  # the connection, or None
+        self._todo = []  # downlinks, taken in while something else was waited for
+        self._reply = None  # (id, code, message) of the cloud's reply last read
+        self._error = None  # what led to WAIT or HALT
+        self._fresh = None  # the report that is not on flash, or None
+        self._sample_at = port.ticks_ms()
+        self._hold_until = None  # ticks before which the cloud takes no report, or None
+        self._next_id = int.from_bytes(os.urandom(3), "big")
+        self._read, self._apply = _application()
+
+    def run(self) -> None:
+        """Walk the table until HALT."""
+        port.emit("boot", cause=port.reset_cause(), free=gc.mem_free())
+        steps = {
+            o.IDENTITY: self._load_identity,
+            o.LINK: self._join,
+            o.CLOCK: self._set_clock,
+            o.REGISTER: self._register,
+            o.CONNECT: self._login,
+            o.ONLINE: self._report,
+            o.WAIT: self._wait,
+        }
+        state = o.IDENTITY
+        while state != o.HALT:
+            port.emit("state", s=state)
+            self._feed()
+            gc.collect()
+            try:
+                event = steps[state]()
+            except errors.ImprintError as error:
+                self.close()
+                self._error = error
+                event = o.FAILED if error.retry else o.STOP
+                _emit_error(error)
+            state = o.next_state(state, event)
+        port.emit("state", s=state)
+
+    def close(self) -> None:
+        """Drop the connection; a report that was under way goes to flash."""
+        if self._client:
+            self._client.close()
+            self._client = None
+        if self._fresh:
+            self._keep()
+
+    # One method a state; each returns the event that ends it.
+
+    def _load_identity(self) -> str:
+        from imprint import identity
+
+        self._root_ca = self._store.get("root_ca")
+        digest = None
+        if self._root_ca:
+            digest = binascii.hexlify(hashlib.sha256(self._root_ca).digest()).decode()
+        burned = identity.parse(self._store.get("identity"), digest, port.unique_id())
+        self._identity = burned
+        self._cloud = getattr(__import__("imprint.clouds." + burned.journey).clouds, burned.journey)
+        return o.DONE
+
+    def _join(self) -> str:
+        if self._link is None:
+            from imprint.links.wifi import Wifi
+
+            burned = self._identity
+            self._link = Wifi(burned.wifi_ssid, burned.wifi_password, self._feed)
+        self._link.up()
+        return o.DONE
+
+    def _set_clock(self) -> str:
+        from imprint.net import clock
+
+        clock.ensure(self._identity.ntp_host, self._feed)
+        try:
+            self._credential = self._vault.load()
+        except errors.VaultDamaged as error:
+            _emit_error(error)
+            self._credential = None
+        missing = self._cloud.needs_registration(self._identity, self._credential)
+        return o.MISSING if missing else o.HELD
+
+    def _register(self) -> str:
+        cloud, burned = self._cloud, self._identity
+        self._connect(cloud.registration(burned, os.urandom), burned.registration)
+        deadline = port.ticks_add(port.ticks_ms(), cloud.REGISTRATION_WAIT_MS)
+        record = None
+        while record is None:
+            left_ms = port.ticks_diff(deadline, port.ticks_ms())
+            if left_ms <= 0:
+                raise errors.RegistrationUnanswered()
+            try:
+                self._client.poll(min(left_ms, 1000))
+            except (errors.PeerClosed, errors.ConnectionLost):
+                raise errors.RegistrationUnanswered()
+            self._feed()
+            while self._todo and record is None:
+                record = cloud.registration_answer(burned, *self._todo.pop(0))
+        # Kept before anything else happens: nothing can fetch it a second time.
+        self._vault.store(record)
+        self._credential = record
+        self.close()
+        port.emit("registered")
+        return o.DONE
+
+    def _login(self) -> str:
+        cloud, burned = self._cloud, self._identity
+        try:
+            self._connect(cloud.login(burned, self._credential), "login")
+        except errors.LoginRefused as error:
+            if self._rolled_back or not self._vault.rollback():
+                raise
+            self._rolled_back = True
+            self.close()
+            self._error = error
+            _emit_error(error)
+            return o.ROLLED_BACK
+        for topic in cloud.subscriptions(burned):
+            self._feed()
+            self._client.subscribe(topic)
+        self._backoff.reset()
+        port.healthy()
+        port.emit("online")
+        port.emit("heap", alloc=gc.mem_alloc(), free=gc.mem_free())
+        return o.DONE
+
+    def _report(self) -> str:
+        while True:
+            self._feed()
+            self._sample_if_due()
+            self._obey()
+            if self._may_send():
+                self._send_oldest()
+            self._client.poll(_IDLE_MS)
+            if not self._link.is_up():
+                raise errors.LinkLost()
+
+    def _wait(self) -> str:
+        floor_ms = _UNANSWERED_MS if isinstance(self._error, errors.RegistrationUnanswered) else 0
+        wait_ms = self._backoff.next_ms(floor_ms)
+        port.emit("wait", ms=wait_ms)
+        until = port.ticks_add(port.ticks_ms(), wait_ms)
+        while port.ticks_diff(until, port.ticks_ms()) > 0:
+            self._feed()
+            self._sample_if_due()
+            if self._fresh:
+                self._keep()
+            port.sleep_ms(min(_IDLE_MS, max(0, port.ticks_diff(until, port.ticks_ms()))))
+        return o.ELAPSED
+
+    # What they share.
+
+    def _connect(self, request, step: str) -> None:
+        from umqtt.simple import MQTTException
+
+        from imprint.net.mqtt import Client
+
+        del self._todo[:]
+        self._client = Client(request, self._root_ca, self._take, _NET_MS)
+        try:
+            self._client.connect()
+        except MQTTException as error:
+            raise self._cloud.refused(step, error.args[0])
+
+    def _take(self, topic: bytes, payload: bytes) -> None:
+        # Called in the middle of other exchanges: note it down, act later.
+        if len(self._todo) < _TODO_MAX:
+            self._todo.append((topic, payload))
+        else:
+            port.emit("overrun")
+
+    def _obey(self) -> None:
+        while self._todo:
+            message = self._cloud.downlink(self._identity, *self._todo.pop(0))
+            kind = message[0]
+            if kind == "reply":
+                self._reply = message[1:]
+            elif kind == "set":
+                code = 200
+                try:
+                    self._apply(message[2])
+                except ValueError:
+                    code = 400
+                port.emit("set", id=message[1], code=code)
+                topic, payload = self._cloud.set_reply(self._identity, message[1], code)
+                self._client.publish(topic, payload)
+            elif kind == "user":
+                port.emit("user", bytes=len(message[2]))
+
+    def _sample_if_due(self) -> None:
+        now = port.ticks_ms()
+        if self._fresh or port.ticks_diff(now, self._sample_at) < 0:
+            return
+        self._sample_at = port.ticks_add(now, self._identity.interval_s * 1000)
+        at_ms = port.unix_ms()
+        values = self._read()
+        params = {name: {"value": values[name], "time": at_ms} for name in values}
+        self._next_id += 1
+        _, payload = self._cloud.report(self._identity, self._next_id, params)
+        self._fresh = bytes([0]) + self._next_id.to_bytes(4, "big") + payload
+
+    def _may_send(self) -> bool:
+        if not self._fresh and not len(self._box()):
+            return False
+        if self._hold_until is None:
+            return True
+        if port.ticks_diff(self._hold_until, port.ticks_ms()) > 0:
+            return False
+        self._hold_until = None
+        return True
+
+    def _send_oldest(self) -> None:
+        """Send one report, what waited first, and forget it once the cloud has replied."""
+        held = self._box().peek()
+        message = held[1] if held else self._fresh
+        if not message:
+            return
+        number = int.from_bytes(message[1:5], "big")
+        again = message[0] == _SENT
+        if not held:
+            self._fresh = bytes([_SENT]) + message[1:]
+        topic, _ = self._cloud.report(self._identity, number, {})
+        self._reply = None
+        self._client.publish(topic, message[5:], qos=1, pid=number % 65535 + 1, again=again)
+        deadline = port.ticks_add(port.ticks_ms(), _REPLY_MS)
+        while self._reply is None or self._reply[0] != number:
+            self._obey()
+            if self._reply and self._reply[0] == number:
+                break
+            left_ms = port.ticks_diff(deadline, port.ticks_ms())
+            if left_ms <= 0:
+                raise errors.ReportUnanswered()
+            self._feed()
+            self._client.poll(min(left_ms, 1000))
+        refusal = self._cloud.report_refused(self._reply[1], self._reply[2])
+        if refusal and refusal.retry:
+            wait_ms = self._backoff.next_ms()
+            self._hold_until = port.ticks_add(port.ticks_ms(), wait_ms)
+            _emit_error(refusal, wait_ms)
+            return
+        if held:
+            self._outbox.done(held[0])
+        else:
+            self._fresh = None
+        if isinstance(refusal, errors.DeviceDisabled):
+            raise refusal
+        if refusal:
+            _emit_error(refusal)
+        else:
+            self._backoff.reset()
+            port.emit("reported", id=number, acked=True, kept=len(self._outbox))
+
+    def _keep(self) -> None:
+        # To flash. A full file system costs this report, not the unit.
+        message, self._fresh = self._fresh, None
+        box = self._box()
+        before = box.dropped
+        try:
+            box.put(message)
+        except errors.OutboxFull as error:
+            _emit_error(error)
+            return
+        if box.dropped != before:
+            port.emit("dropped", n=box.dropped)
+
+    def _box(self) -> Outbox:
+        if self._outbox is None:
+            self._outbox = Outbox(port.FolderStore("/outbox"), _OUTBOX_MAX)
+        return self._outbox
+
+
+def _application() -> tuple:
+    try:
+        os.stat("application.py")
+    except OSError:
+        try:
+            os.stat("application.mpy")
+        except OSError:
+            return _vital_signs, _refuse
+    import application
+
+    return application.read, getattr(application, "apply", _refuse)
+
+
+def _vital_signs() -> dict:
+    return {"uptime_s": port.ticks_ms() // 1000, "heap_free": gc.mem_free()}
+
+
+def _refuse(_params: dict) -> None:
+    raise ValueError
+
+
+def _emit_error(error: errors.ImprintError, retry_ms: "int | None" = None) -> None:
+    fields = {"code": error.code, "name": type(error).__name__, "retry": error.retry}
+    if error.detail:
+        fields["detail"] = error.detail
+    if error.number is not None:
+        fields["number"] = error.number
+    if retry_ms is not None:
+        fields["retry_ms"] = retry_ms
+    port.emit("error", **fields)

@@ -1,0 +1,112 @@
+"""A TLS stream on which every wait is bounded.
+
+MicroPython's TLS sockets have no timeout of their own: a blocking handshake or read lasts as long
+as the peer likes. So the socket is non-blocking, and waiting is done here, with a deadline, on
+`select.poll`. The methods are those that `umqtt.simple` calls on its socket; each does the whole
+of what was asked or raises.
+"""
+
+import errno
+import select
+import socket
+
+from imprint import port
+from imprint.errors import (
+    ConnectionLost,
+    ConnectRefused,
+    ConnectTimeout,
+    NameNotResolved,
+    PeerClosed,
+    PeerSilent,
+)
+from imprint.net import tls
+
+
+class Stream:
+    def __init__(self, host: str, number: int, root_ca: bytes, timeout_ms: int) -> None:
+        """Connect to TCP port `number` of `host`; its chain is verified against `root_ca` (DER)
+        and its name against `host`, at the first write.
+
+        `timeout_ms` bounds the connecting and then each read and write. Raises NameNotResolved,
+        ConnectTimeout, ConnectRefused.
+        """
+        self.timeout_ms = timeout_ms
+        self.sent_at = port.ticks_ms()
+        self._verified = False
+        try:
+            address = socket.getaddrinfo(host, number, 0, socket.SOCK_STREAM)[0][-1]
+        except OSError as error:
+            raise NameNotResolved(host, error.args[0])
+        plain = socket.socket()
+        try:
+            plain.settimeout(timeout_ms / 1000)
+            plain.connect(address)
+        except OSError as error:
+            plain.close()
+            if error.args[0] in (errno.ETIMEDOUT, errno.EINPROGRESS, errno.EAGAIN):
+                raise ConnectTimeout(host, error.args[0])
+            raise ConnectRefused(host, error.args[0])
+        plain.setblocking(False)
+        try:
+            self._sock = tls.client(plain, host, root_ca)
+        except Exception:
+            plain.close()
+            raise
+        self._plain = plain
+        self._poll = select.poll()
+        self._poll.register(self._sock, select.POLLIN)
+
+    def write(self, data, length: "int | None" = None) -> int:
+        """Send all of `data` (or its first `length` bytes). The first write is also the TLS
+        handshake: raises what tls.explain returns, PeerSilent, PeerClosed, ConnectionLost."""
+        view = memoryview(data)[:length] if length is not None else memoryview(data)
+        self._transfer(self._sock.write, view, select.POLLOUT)
+        self._verified = True
+        self.sent_at = port.ticks_ms()
+        return len(view)
+
+    def read(self, length: int) -> bytearray:
+        """Exactly `length` bytes. Raises PeerSilent, PeerClosed, ConnectionLost."""
+        data = bytearray(length)
+        self._transfer(self._sock.readinto, memoryview(data), select.POLLIN)
+        return data
+
+    def readinto(self, view) -> None:
+        """Fill `view`, a memoryview. Raises as `read`."""
+        self._transfer(self._sock.readinto, view, select.POLLIN)
+
+    def wait(self, timeout_ms: int) -> bool:
+        """True as soon as something can be read, False when nothing came in `timeout_ms`."""
+        self._poll.modify(self._sock, select.POLLIN)
+        return bool(self._poll.poll(timeout_ms))
+
+    def close(self) -> None:
+        # The wrapped socket must be closed too: closing the TLS socket leaves it open on CPython.
+        for sock in (self._sock, self._plain):
+            try:
+                sock.close()
+            except OSError:
+                pass  # gone already, which is what was wanted
+
+    def setblocking(self, _flag: bool) -> None:
+        """Nothing: `umqtt.simple` calls it after every first byte, to wait for ever."""
+
+    def _transfer(self, move, view, event: int) -> None:
+        deadline = port.ticks_add(port.ticks_ms(), self.timeout_ms)
+        while len(view):
+            try:
+                count = move(view)
+            except (OSError, ValueError) as error:
+                if not self._verified:
+                    raise tls.explain(error)
+                raise ConnectionLost(number=error.args[0])
+            if count:
+                view = view[count:]
+                continue
+            if count == 0:
+                raise PeerClosed()
+            left_ms = port.ticks_diff(deadline, port.ticks_ms())
+            if left_ms <= 0:
+                raise PeerSilent()
+            self._poll.modify(self._sock, event)
+            self._poll.poll(left_ms)

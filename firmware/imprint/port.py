@@ -1,0 +1,136 @@
+"""Where this runs: the only module that may ask.
+
+An ESP32, the virtual board and (with the shims on its path) CPython all have `machine` and
+`esp32`; what differs in `time` is evened out here. Milliseconds wrap on a board: differences
+only through `ticks_diff`.
+"""
+
+import json
+import os
+import time
+
+import machine
+from esp32 import NVS
+from micropython import const
+
+if hasattr(time, "ticks_ms"):
+    from time import sleep_ms, ticks_add, ticks_diff, ticks_ms
+else:  # CPython
+
+    def ticks_ms() -> int:
+        return time.monotonic_ns() // 1000000
+
+    def ticks_add(ticks: int, delta: int) -> int:
+        return ticks + delta
+
+    def ticks_diff(a: int, b: int) -> int:
+        return a - b
+
+    def sleep_ms(ms: int) -> None:
+        time.sleep(ms / 1000)
+
+
+# ESP-IDF's nvs.h
+_NOT_FOUND = const(-0x1102)  # ESP_ERR_NVS_NOT_FOUND
+_INVALID_LENGTH = const(-0x110C)  # ESP_ERR_NVS_INVALID_LENGTH: the buffer is too small
+
+_BLOB_SIZES = (256, 1024, 4000)  # 4,000 is the most that one NVS page has room for
+
+
+class NvsStore:
+    """Keys and blobs in the NVS namespace `imprint`; keys of up to 15 characters."""
+
+    def __init__(self) -> None:
+        self._nvs = NVS("imprint")
+
+    def get(self, key: str) -> "bytes | None":
+        """The blob of that key, or None. Raises OSError when NVS cannot be read."""
+        for size in _BLOB_SIZES:  # the length cannot be asked for
+            buffer = bytearray(size)
+            try:
+                return bytes(memoryview(buffer)[: self._nvs.get_blob(key, buffer)])
+            except OSError as error:
+                if error.args[0] == _NOT_FOUND:
+                    return None
+                if error.args[0] != _INVALID_LENGTH or size == _BLOB_SIZES[-1]:
+                    raise
+
+    def set(self, key: str, value: bytes) -> None:
+        self._nvs.set_blob(key, value)
+
+    def erase(self, key: str) -> None:
+        try:
+            self._nvs.erase_key(key)
+        except OSError as error:
+            if error.args[0] != _NOT_FOUND:
+                raise
+
+    def commit(self) -> None:
+        self._nvs.commit()
+
+
+class FolderStore:
+    """Small files in one folder of the file system, each replaced whole."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        try:
+            os.mkdir(folder)
+        except OSError:
+            os.stat(folder)  # it is there already, or this says why not
+
+    def names(self) -> "list[str]":
+        return os.listdir(self._folder)
+
+    def read(self, name: str) -> "bytes | None":
+        try:
+            with open(self._folder + "/" + name, "rb") as file:
+                return file.read()
+        except OSError:
+            return None
+
+    def write(self, name: str, data: bytes) -> None:
+        # LittleFS makes a file's content and size true at once, at close: a name never shows
+        # half a content, and the rename keeps that so on file systems that do.
+        staged = self._folder + "/" + name + "~"
+        with open(staged, "wb") as file:
+            file.write(data)
+        os.rename(staged, self._folder + "/" + name)
+
+    def remove(self, name: str) -> None:
+        os.remove(self._folder + "/" + name)
+
+
+class Watchdog:
+    """Resets the chip when `feed` is not called for `timeout_ms`."""
+
+    def __init__(self, timeout_ms: int) -> None:
+        self._wdt = machine.WDT(timeout=timeout_ms)
+        self.feed = self._wdt.feed
+
+    def relax(self) -> None:
+        """Give a person at the REPL an hour. A started watchdog cannot be stopped, only re-armed
+        (ports/esp32/machine_wdt.c)."""
+        self._wdt = machine.WDT(timeout=3600000)
+
+
+def healthy() -> None:
+    """This start came online: the next crash begins a new count (see main.py)."""
+    machine.RTC().memory(b"")
+
+
+def unix_ms() -> int:
+    """Milliseconds since 1970. MicroPython's epoch is 1970 or 2000, by port."""
+    epoch_s = 946684800 if time.gmtime(0)[0] == 2000 else 0
+    return (int(time.time()) + epoch_s) * 1000
+
+
+def emit(event: str, **fields) -> None:
+    """Tell the console, for `imprint monitor`: one line of JSON. Never a secret."""
+    fields["e"] = event
+    fields["t"] = ticks_ms()
+    print("@imprint " + json.dumps(fields))
+
+
+unique_id = machine.unique_id
+reset_cause = machine.reset_cause
