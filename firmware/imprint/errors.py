@@ -46,7 +46,7 @@ class WeatherError(ImprintError):
 # --- 1xx: identity, vault, outbox
 
 
-class IdentityMissingError(SetupError):
+class IdentityMissing(SetupError):
     """There is no identity on this board.
 
     Next: burn one with `imprint inject` or `imprint flash --identity FILE`.
@@ -55,7 +55,7 @@ class IdentityMissingError(SetupError):
     code = 101
 
 
-class IdentityDamagedError(SetupError):
+class IdentityDamaged(SetupError):
     """The identity cannot be read as JSON, or the root CA beside it is not the one it names.
 
     Next: burn it again with `imprint inject`; if that repeats, the flash is worn or the power
@@ -74,7 +74,7 @@ class IdentityError(SetupError):
     code = 103
 
 
-class VaultDamagedError(SetupError):
+class VaultDamaged(SetupError):
     """A credential was stored here, but no slot of the vault holds a whole one any more.
 
     Next: nothing if the unit registers again by itself. If that is refused, free a ClientID
@@ -84,7 +84,7 @@ class VaultDamagedError(SetupError):
     code = 110
 
 
-class VaultWriteError(SetupError):
+class VaultWriteFailed(SetupError):
     """The credential did not read back as written, or the store refused it (full, worn).
     The last good one is untouched.
 
@@ -95,7 +95,7 @@ class VaultWriteError(SetupError):
     code = 111
 
 
-class OutboxError(SetupError):
+class OutboxFull(SetupError):
     """The file system takes no message, even after every older one was dropped.
 
     Next: look at the file system with `mpremote df`; write it anew with `imprint flash`.
@@ -107,7 +107,7 @@ class OutboxError(SetupError):
 # --- 2xx: link, clock
 
 
-class ApNotFoundError(WeatherError):
+class AccessPointNotFound(WeatherError):
     """No access point of the burned name answers.
 
     Next: check `wifi_ssid` (case counts), the distance, and that the network is on 2.4 GHz.
@@ -116,7 +116,7 @@ class ApNotFoundError(WeatherError):
     code = 201
 
 
-class WifiPasswordError(WeatherError):
+class WifiPasswordWrong(WeatherError):
     """The access point refused the key exchange. A weak signal looks the same, hence the retry.
 
     Next: check `wifi_password`; bring the board nearer to the access point.
@@ -125,7 +125,7 @@ class WifiPasswordError(WeatherError):
     code = 202
 
 
-class LinkTimeoutError(WeatherError):
+class LinkTimeout(WeatherError):
     """The access point was found, but no address came within the time allowed.
 
     Next: check the DHCP server and the number of stations that the access point admits.
@@ -134,7 +134,7 @@ class LinkTimeoutError(WeatherError):
     code = 203
 
 
-class LinkLostError(WeatherError):
+class LinkLost(WeatherError):
     """The link was up and went down.
 
     Next: wait; the board joins again by itself.
@@ -143,7 +143,7 @@ class LinkLostError(WeatherError):
     code = 204
 
 
-class ClockError(WeatherError):
+class ClockNotSet(WeatherError):
     """No time server answered, and without a date no certificate can be checked.
 
     Next: let UDP port 123 out to `ntp_host`, or burn a reachable `ntp_host`.
@@ -155,7 +155,7 @@ class ClockError(WeatherError):
 # --- 3xx: TLS, transport
 
 
-class DnsError(WeatherError):
+class NameNotResolved(WeatherError):
     """DNS does not know the cloud's host name.
 
     Next: check `region`, `instance_id` and `host`, then the network's DNS server.
@@ -164,63 +164,72 @@ class DnsError(WeatherError):
     code = 301
 
 
-class ConnectError(WeatherError):
-    """The cloud's host did not answer, or something on the way refused the connection; `number`
-    is the errno.
+class ConnectTimeout(WeatherError):
+    """The cloud's host did not answer the connection attempt.
 
-    Next: check `host` and `port`; let the port (8883) out through the firewall.
+    Next: let the cloud's TCP port (8883) out through the firewall.
     """
 
     code = 302
 
 
-class CertificateExpiredError(ProtocolError):
-    """The server's or the root's certificate has expired. Retried: a server's can be renewed.
+class ConnectRefused(WeatherError):
+    """The cloud's host, or something on the way, refused the connection.
 
-    Next: compare the certificate's dates with the board's clock; burn a new root CA if the old
-    one is over.
+    Next: check `host` and `port`; let the port out through the firewall.
+    """
+
+    code = 303
+
+
+class ConnectionLost(WeatherError):
+    """The connection broke while it was in use; `number` is the errno.
+
+    Next: wait; the board connects again by itself.
+    """
+
+    code = 304
+
+
+class CertificateDateWrong(ProtocolError):
+    """The server's or the root's certificate is expired or not yet valid. Retried, as all that
+    does not verify: a server's certificate is renewed, a captive portal goes away.
+
+    Next: compare the board's clock (`imprint monitor`) with the certificate's dates; burn a new
+    root CA if the old one has expired.
     """
 
     code = 310
 
 
-class CertificateNotYetValidError(ProtocolError):
-    """The server's or the root's certificate is not valid yet, by the board's clock.
-
-    Next: check the time that `ntp_host` gives; burn another `ntp_host` if it is wrong.
-    """
-
-    code = 311
-
-
-class ServerNameError(ProtocolError):
+class ServerNameWrong(ProtocolError):
     """The server's certificate is for another name: a wrong host, or somebody in between.
 
     Next: check `region`, `instance_id` and `host`; look for an intercepting proxy.
     """
 
-    code = 312
+    code = 311
 
 
-class UntrustedCertificateError(ProtocolError):
+class IssuerUntrusted(ProtocolError):
     """The server's certificate does not lead to the burned root CA.
 
     Next: burn the root CA that the cloud names for this port; look for an intercepting proxy.
     """
 
-    code = 313
+    code = 312
 
 
-class TlsError(WeatherError):
-    """TLS failed in another way; `detail` has mbedTLS's words, `number` its error code.
+class HandshakeFailed(WeatherError):
+    """TLS failed in another way; `detail` has mbedTLS's words.
 
     Next: check that the port speaks TLS 1.2 and that the board has memory left (event `heap`).
     """
 
-    code = 314
+    code = 313
 
 
-class PeerClosedError(ProtocolError):
+class PeerClosed(ProtocolError):
     """The broker closed the connection in the middle of a packet or of a dialogue.
 
     Next: wait; if it repeats, look for a second unit that uses the same credential.
@@ -229,7 +238,7 @@ class PeerClosedError(ProtocolError):
     code = 320
 
 
-class PeerGarbageError(ProtocolError):
+class PeerGarbage(ProtocolError):
     """The broker sent bytes that are not MQTT.
 
     Next: check that `host` and `port` are the cloud's own; look for an intercepting proxy.
@@ -238,7 +247,7 @@ class PeerGarbageError(ProtocolError):
     code = 321
 
 
-class PeerSilentError(ProtocolError):
+class PeerSilent(ProtocolError):
     """The broker did not answer within the time allowed.
 
     Next: wait; if it repeats, check the network for loss.
@@ -250,7 +259,7 @@ class PeerSilentError(ProtocolError):
 # --- 4xx: registration
 
 
-class RegistrationRejectedError(SetupError):
+class RegistrationRejected(SetupError):
     """CONNACK 2: a parameter of the registration is missing or malformed.
 
     Next: check `product_key`, `device_name`, `instance_id`, `secure_mode`, `client_id`.
@@ -259,7 +268,7 @@ class RegistrationRejectedError(SetupError):
     code = 401
 
 
-class RegnwlRefusedError(SetupError):
+class RegnwlRefused(SetupError):
     """CONNACK 4 (or an unlisted code) under `regnwl`: the product's secret or key is wrong,
     dynamic registration is switched off, or this name already has its five ClientIDs.
 
@@ -271,7 +280,7 @@ class RegnwlRefusedError(SetupError):
     code = 402
 
 
-class RegisterRefusedError(SetupError):
+class RegisterRefused(SetupError):
     """CONNACK 4 (or an unlisted code) under `register`: the name was not added to the product,
     is already activated, the switch is off, or the product's secret or key is wrong.
 
@@ -282,7 +291,7 @@ class RegisterRefusedError(SetupError):
     code = 403
 
 
-class RegistrationUnavailableError(WeatherError):
+class RegistrationUnavailable(WeatherError):
     """CONNACK 3: the platform cannot register now.
 
     Next: wait; the board tries again by itself.
@@ -291,7 +300,7 @@ class RegistrationUnavailableError(WeatherError):
     code = 404
 
 
-class RegistrationUnansweredError(WeatherError):
+class RegistrationUnanswered(WeatherError):
     """The registration was accepted, but no credential came within 15 s. The outcome is unknown:
     one of the name's five ClientIDs may be used.
 
@@ -301,7 +310,7 @@ class RegistrationUnansweredError(WeatherError):
     code = 405
 
 
-class RegistrationMalformedError(ProtocolError):
+class RegistrationAnswerMalformed(ProtocolError):
     """The pushed credential is not what the platform documents; not repeated, since each
     registration may use a slot.
 
@@ -312,7 +321,7 @@ class RegistrationMalformedError(ProtocolError):
     retry = False
 
 
-class RegistrationForeignError(ProtocolError):
+class RegistrationAnswerForeign(ProtocolError):
     """The pushed credential is of another product or device; it was not stored.
 
     Next: check that no gateway mixes up connections; then power-cycle the unit.
@@ -325,16 +334,7 @@ class RegistrationForeignError(ProtocolError):
 # --- 5xx: login, session
 
 
-class ConnackError(ProtocolError):
-    """The broker answered CONNECT with the return code `number`, not yet told apart by cloud.
-
-    Next: see MQTT 3.1.1, 3.2.2.3 for the code.
-    """
-
-    code = 500
-
-
-class LoginIdError(SetupError):
+class LoginIdRejected(SetupError):
     """CONNACK 1 or 2: the cloud does not accept the client id, its parameters or the keepalive.
 
     Next: check `client_id`, `instance_id` and `host`.
@@ -343,7 +343,7 @@ class LoginIdError(SetupError):
     code = 501
 
 
-class LoginRefusedError(SetupError):
+class LoginRefused(SetupError):
     """CONNACK 4 or 5: the credential is not valid (disabled, switched to another ClientID,
     cleared, deleted). The unit does not register again by itself.
 
@@ -354,7 +354,7 @@ class LoginRefusedError(SetupError):
     code = 502
 
 
-class LoginUnavailableError(WeatherError):
+class LoginUnavailable(WeatherError):
     """CONNACK 3: the platform's MQTT service is not available now.
 
     Next: wait; the board tries again by itself.
@@ -363,7 +363,7 @@ class LoginUnavailableError(WeatherError):
     code = 503
 
 
-class SubscribeError(SetupError):
+class SubscriptionRefused(SetupError):
     """The broker refused a subscription; `detail` is the topic.
 
     Next: create the topic class in the product and give it the right SUB.
@@ -375,7 +375,7 @@ class SubscribeError(SetupError):
 # --- 6xx: reports
 
 
-class ReportRefusedError(SetupError):
+class ReportRefused(SetupError):
     """The cloud refused a report and would refuse it again; it was dropped. `number` is the reply
     code: 460 a wrong parameter, 6207 not JSON, 6300 method missing, 5005 or 6250 the product.
 
@@ -385,7 +385,7 @@ class ReportRefusedError(SetupError):
     code = 601
 
 
-class ReportDeferredError(WeatherError):
+class ReportDeferred(WeatherError):
     """The cloud cannot take the report now: 429 throttled, 5xx a fault of its own. It is kept.
 
     Next: wait; if 429 repeats, burn a longer `interval_s`.
@@ -394,7 +394,7 @@ class ReportDeferredError(WeatherError):
     code = 602
 
 
-class DeviceDisabledError(SetupError):
+class DeviceDisabled(SetupError):
     """The cloud knows this device but it is disabled (6204) or deleted (6100).
 
     Next: enable the device in the console, then power-cycle the unit.
@@ -403,7 +403,7 @@ class DeviceDisabledError(SetupError):
     code = 603
 
 
-class ReportUnansweredError(WeatherError):
+class ReportUnanswered(WeatherError):
     """The broker took the report, but the cloud's reply did not come. It is kept and sent again.
 
     Next: wait; if it repeats, check that the product has a thing model.

@@ -10,7 +10,7 @@ import binascii
 from micropython import const
 
 from imprint import canonical
-from imprint.errors import IdentityDamagedError, IdentityError, IdentityMissingError
+from imprint.errors import IdentityDamaged, IdentityError, IdentityMissing
 from imprint.secret import Secret
 
 _BLOB_MAX = const(4000)  # bytes; what one page of NVS holds
@@ -100,15 +100,15 @@ def parse(blob: bytes | None, root_ca_sha256: str | None, unit_id: bytes) -> Ide
 
     `root_ca_sha256` is the digest (hex) of the root CA that lies beside it, None where none does;
     `unit_id` the chip's MAC. A field that is not in the tables is ignored: a newer host may have
-    written it. Raises IdentityMissingError, IdentityDamagedError, IdentityError; `detail` names the field
+    written it. Raises IdentityMissing, IdentityDamaged, IdentityError; `detail` names the field
     and the rule, never the value.
     """
     if blob is None:
-        raise IdentityMissingError()
+        raise IdentityMissing()
     try:
         values = canonical.loads(blob, _BLOB_MAX)
     except ValueError:
-        raise IdentityDamagedError("not a JSON object")
+        raise IdentityDamaged("not a JSON object")
     journey = values.get("journey")
     _check("journey", journey)
     required, optional = JOURNEYS[journey]
@@ -121,7 +121,7 @@ def parse(blob: bytes | None, root_ca_sha256: str | None, unit_id: bytes) -> Ide
         for needed in NEEDS.get((journey, name, values.get(name)), ()):
             _demand(values, needed)
     if values["root_ca_sha256"] != root_ca_sha256:
-        raise IdentityDamagedError("root_ca is not the one that is named")
+        raise IdentityDamaged("root_ca is not the one that is named")
     if "device_name" not in values:
         values["device_name"] = binascii.hexlify(unit_id).decode()
     return Identity(values)

@@ -15,7 +15,7 @@ import struct
 
 from micropython import const
 
-from imprint.errors import OutboxError
+from imprint.errors import OutboxFull
 
 _NAME = "%08x"
 _CRC = const(4)  # bytes
@@ -42,7 +42,7 @@ class Outbox:
         return len(self._numbers)
 
     def put(self, message: bytes) -> None:
-        """Keep `message`; OutboxError when the store takes it not even in place of all others."""
+        """Keep `message`; OutboxFull when the store takes it not even in place of all others."""
         content = struct.pack(">I", binascii.crc32(message)) + message
         while True:
             try:
@@ -50,7 +50,7 @@ class Outbox:
                 break
             except OSError as error:
                 if not self._numbers:
-                    raise OutboxError(number=error.errno)
+                    raise OutboxFull(number=error.errno)
                 self._drop()
         self._numbers.append(self._next)
         self._next += 1

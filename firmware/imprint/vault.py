@@ -16,7 +16,7 @@ import struct
 from micropython import const
 
 from imprint import canonical
-from imprint.errors import VaultDamagedError, VaultWriteError
+from imprint.errors import VaultDamaged, VaultWriteFailed
 
 _KEYS = ("cred_a", "cred_b")
 _MAGIC = b"IMP1"
@@ -34,21 +34,21 @@ class Vault:
     def load(self) -> dict | None:
         """The newest whole record; None when nothing was ever stored.
 
-        A newest slot that is damaged gives way to the older. VaultDamagedError when slots hold
+        A newest slot that is damaged gives way to the older. VaultDamaged when slots hold
         something but none is whole: what was issued is gone, which "never issued" is not.
         """
         slots = self._slots()
         if not slots:
             for key in _KEYS:
                 if self._store.get(key) is not None:
-                    raise VaultDamagedError()
+                    raise VaultDamaged()
             return None
         return slots[-1][2]
 
     def store(self, record: dict) -> None:
         """Make `record` the newest. An equal one that is the newest already writes nothing.
 
-        VaultWriteError: the store refused it or gave back other bytes; the record that was the
+        VaultWriteFailed: the store refused it or gave back other bytes; the record that was the
         newest still is.
         """
         slots = self._slots()
@@ -90,9 +90,9 @@ class Vault:
             if whole:
                 self._store.commit()
         except OSError as error:
-            raise VaultWriteError("the store refused it", error.errno)
+            raise VaultWriteFailed("the store refused it", error.errno)
         if not whole:
-            raise VaultWriteError("read back otherwise than written")
+            raise VaultWriteFailed("read back otherwise than written")
 
 
 def _by_number(slot: tuple) -> int:

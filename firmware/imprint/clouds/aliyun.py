@@ -89,19 +89,19 @@ def registration_answer(identity: "Identity", topic: bytes, payload: bytes) -> d
 
     A record has product_key and device_name, and either client_id and device_token (regnwl) or
     device_secret (register): told apart by what came, since the documents disagree on the topic.
-    Raises RegistrationMalformedError, RegistrationForeignError.
+    Raises RegistrationAnswerMalformed, RegistrationAnswerForeign.
     """
     if topic not in (b"/ext/regnwl", b"/ext/register"):
         return None
     try:
         answer = canonical.loads(payload, _ANSWER_MAX)
     except ValueError:
-        raise errors.RegistrationMalformedError("not a JSON object")
+        raise errors.RegistrationAnswerMalformed("not a JSON object")
     if (
         answer.get("productKey") != identity.product_key
         or answer.get("deviceName") != identity.device_name
     ):
-        raise errors.RegistrationForeignError()
+        raise errors.RegistrationAnswerForeign()
     record = {"product_key": identity.product_key, "device_name": identity.device_name}
     if "deviceToken" in answer:
         record["client_id"] = _issued(answer, "clientId")
@@ -119,17 +119,17 @@ def refused(step: str, connack_code: int) -> errors.ImprintError:
     """
     if step == "login":
         if connack_code in (1, 2):
-            return errors.LoginIdError(number=connack_code)
+            return errors.LoginIdRejected(number=connack_code)
         if connack_code == 3:
-            return errors.LoginUnavailableError(number=connack_code)
-        return errors.LoginRefusedError(number=connack_code)
+            return errors.LoginUnavailable(number=connack_code)
+        return errors.LoginRefused(number=connack_code)
     if connack_code == 2:
-        return errors.RegistrationRejectedError(number=connack_code)
+        return errors.RegistrationRejected(number=connack_code)
     if connack_code == 3:
-        return errors.RegistrationUnavailableError(number=connack_code)
+        return errors.RegistrationUnavailable(number=connack_code)
     if step == "regnwl":
-        return errors.RegnwlRefusedError(number=connack_code)
-    return errors.RegisterRefusedError(number=connack_code)
+        return errors.RegnwlRefused(number=connack_code)
+    return errors.RegisterRefused(number=connack_code)
 
 
 def login(identity: "Identity", credential: dict | None) -> ConnectRequest:
@@ -223,10 +223,10 @@ def report_refused(code: int, message: str = "") -> errors.ImprintError | None:
     if code == 200:
         return None
     if code in (6100, 6204):
-        return errors.DeviceDisabledError(message, code)
+        return errors.DeviceDisabled(message, code)
     if code == 429 or 500 <= code < 600:
-        return errors.ReportDeferredError(message, code)
-    return errors.ReportRefusedError(message, code)
+        return errors.ReportDeferred(message, code)
+    return errors.ReportRefused(message, code)
 
 
 def host(identity: "Identity") -> str:
@@ -266,10 +266,10 @@ def _issued(answer: dict, name: str) -> str:
     # Alphabet and length are not documented: visible ASCII, without what would break a client id.
     value = answer.get(name)
     if not isinstance(value, str) or not 1 <= len(value) <= _ISSUED_MAX:
-        raise errors.RegistrationMalformedError(name)
+        raise errors.RegistrationAnswerMalformed(name)
     for char in value:
         if not "!" <= char <= "~" or char in "|,":
-            raise errors.RegistrationMalformedError(name)
+            raise errors.RegistrationAnswerMalformed(name)
     return value
 
 
