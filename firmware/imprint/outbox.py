@@ -7,7 +7,8 @@ box is full the oldest goes, and is counted.
     file = CRC-32 of the message:u32 big-endian  message
 
 The store: names() -> list, read(name) -> bytes or None, write(name, bytes), remove(name);
-OSError when it cannot. A name that is not ours is left alone.
+OSError when it cannot. A name that is not ours is left alone. The promise is "at least once": a
+file that cannot be removed comes again after a restart.
 """
 
 import binascii
@@ -73,17 +74,22 @@ class Outbox:
     def done(self, number: int) -> None:
         """The message of that number has arrived. One that is not held any more is no error."""
         if number in self._numbers:
-            self._store.remove(_NAME % number)
-            self._numbers.remove(number)
+            self._remove(number)
 
     def _trim(self) -> None:
         while len(self._numbers) > self._limit:
             self._drop()
 
     def _drop(self) -> None:
-        self._store.remove(_NAME % self._numbers[0])
-        self._numbers.pop(0)
+        self._remove(self._numbers[0])
         self.dropped += 1
+
+    def _remove(self, number: int) -> None:
+        self._numbers.remove(number)
+        try:
+            self._store.remove(_NAME % number)
+        except OSError:
+            pass  # see the promise above
 
 
 def _number(name: str) -> int | None:

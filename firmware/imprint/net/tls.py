@@ -32,7 +32,7 @@ def client(sock, host: str, root_ca: bytes):
     context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
     context.verify_mode = tls.CERT_REQUIRED
     try:
-        context.load_verify_locations(cadata=root_ca)
+        context.load_verify_locations(root_ca)
     except ValueError:
         raise IdentityDamaged("root_ca is no certificate")
     return context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
