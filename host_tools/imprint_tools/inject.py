@@ -121,6 +121,14 @@ class Held:
     root_ca_sha256: str | None
     credentials: tuple[str, ...]
 
+    def is_of(self, identity: Identity) -> bool:
+        """The unit holds this very identity, and its root CA."""
+        wanted = blobs(identity)
+        return (self.identity_sha256, self.root_ca_sha256) == (
+            _sha256(wanted["identity"]),
+            _sha256(wanted["root_ca"]),
+        )
+
 
 @dataclass(frozen=True)
 class Injection:
@@ -128,7 +136,6 @@ class Injection:
 
     written: bool
     credential_kept: bool
-    identity: Secret
 
 
 class CredentialHeldError(IdentityError):
@@ -142,21 +149,16 @@ def inject(repl: Repl, identity: Identity, *, replace: bool = False) -> Injectio
 
     Raises CredentialHeldError (nothing written), DeviceError when NVS refuses or differs.
     """
-    entries = identity.entries()
-    blob, root_ca = entries["identity"], identity.root_ca
-    if not isinstance(blob, Secret):
-        raise TypeError("an identity's blob is a Secret")
-    wanted = (_sha256(blob.reveal()), _sha256(root_ca))
-
+    wanted = blobs(identity)
     held = describe(repl)
-    if (held.identity_sha256, held.root_ca_sha256) == wanted:
-        return Injection(False, bool(held.credentials), blob)
+    if held.is_of(identity):
+        return Injection(False, bool(held.credentials))
     keep = keeps_credential(held, identity, replace=replace)
 
-    repl.send("_id", blob.reveal())
-    repl.send("_ca", root_ca)
+    repl.send("_id", wanted["identity"])
+    repl.send("_ca", wanted["root_ca"])
     arrived = repl.call("hash what it was sent", "print((_hash(_id), _hash(_ca)))")
-    if arrived != wanted:
+    if arrived != (_sha256(wanted["identity"]), _sha256(wanted["root_ca"])):
         raise DeviceError(
             "the identity was damaged on its way to the board; nothing was written",
             next_step="Try again; if it repeats, look at the cable.",
@@ -166,13 +168,21 @@ def inject(repl: Repl, identity: Identity, *, replace: bool = False) -> Injectio
     if answer != 0:
         raise _refused(answer)
     after = describe(repl)
-    if (after.identity_sha256, after.root_ca_sha256) != wanted:
+    if not after.is_of(identity):
         raise DeviceError(
             "the identity read back from the board is not what was written",
             next_step="Flash the nvs partition anew: imprint flash --identity FILE "
             "--replace-identity. If that repeats, the flash is worn.",
         )
-    return Injection(True, bool(after.credentials), blob)
+    return Injection(True, bool(after.credentials))
+
+
+def blobs(identity: Identity) -> dict[str, bytes]:
+    """The identity's NVS blobs, bare: for the moment of writing them, in the order of writing."""
+    return {
+        key: value.reveal() if isinstance(value, Secret) else value
+        for key, value in identity.entries().items()
+    }
 
 
 def describe(repl: Repl) -> Held:
