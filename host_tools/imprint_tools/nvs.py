@@ -255,7 +255,7 @@ class NvsPartition:
         if kind in _NAMES:
             return page.items[slot].field
         if kind != ItemType.BLOB_INDEX:
-            return page.data(slot)
+            return page.data(slot) if page.is_sound(slot) else None
         parts = [self._value(chunk) for chunk in self._chunks(name)]
         return None if None in parts else b"".join(filter(None, parts))
 

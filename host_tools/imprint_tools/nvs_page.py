@@ -31,6 +31,7 @@ _SLOTS_OFFSET = 64
 _VERSION = 0xFE  # blobs may span pages; 0xFF is the version before, which is read as well
 _ITEM = struct.Struct("<BBBBI16s8s")
 _SIZED = struct.Struct("<HHI")  # the data field of an item with slots behind it
+_EMPTY, _WRITTEN, _ERASED = 0b11, 0b10, 0b00  # a slot's two bits; 0b01 holds nothing either
 _BLANK_SLOT = b"\xff" * SLOT_SIZE
 
 
@@ -80,12 +81,6 @@ class PageState(IntEnum):
     FULL = 0xFFFFFFFC
     FREEING = 0xFFFFFFF8
     CORRUPT = 0  # ours alone, never written: neither blank nor a sound header
-
-
-class _Slot(IntEnum):
-    EMPTY = 0b11
-    WRITTEN = 0b10
-    ERASED = 0b00
 
 
 class ItemType(IntEnum):
@@ -149,7 +144,7 @@ class Item:
 
     def accepts(self, data: bytes) -> bool:
         """Whether `data` is what this head was written for."""
-        return bool(_SIZED.unpack(self.field)[2] == crc32(data))
+        return self.kind not in _SIZED_TYPES or _SIZED.unpack(self.field)[2] == crc32(data)
 
 
 class Page:
@@ -167,7 +162,7 @@ class Page:
         self.version = _VERSION
         self.items: dict[int, Item] = {}
         self.next_free = 0  # the first slot that can still be written
-        self._slots = [_Slot.EMPTY] * SLOTS
+        self._slots = [_EMPTY] * SLOTS
         self._read()
 
     # -- looking
@@ -187,16 +182,22 @@ class Page:
         """Slots that hold whole items."""
         return sum(item.span for item in self.items.values())
 
-    def data(self, slot: int) -> bytes | None:
-        """The data behind the item at `slot`; None if its CRC denies it."""
-        item = self.items[slot]
-        raw = self._region.read(self._slot_offset(slot + 1), item.size)
-        return raw if item.accepts(raw) else None
+    def data(self, slot: int) -> bytes:
+        """The data behind the item at `slot`, sound or not."""
+        return self._region.read(self._slot_offset(slot + 1), self.items[slot].size)
+
+    def is_sound(self, slot: int) -> bool:
+        """Whether the data behind the item at `slot` is what was written there."""
+        return self.items[slot].accepts(self.data(slot))
 
     def holds(self, other: Page) -> bool:
-        """Whether every item of `other` stands here too, byte for byte."""
+        """Whether every sound item of `other` stands here too, byte for byte."""
         mine = {self._raw(slot, item.span) for slot, item in self.items.items()}
-        return all(other._raw(slot, item.span) in mine for slot, item in other.items.items())
+        return all(
+            other._raw(slot, item.span) in mine
+            for slot, item in other.items.items()
+            if other.is_sound(slot)
+        )
 
     # -- changing; each line that calls the region is one flash operation
 
@@ -219,7 +220,7 @@ class Page:
         self.state = PageState.BLANK
         self.items = {}
         self.next_free = 0
-        self._slots = [_Slot.EMPTY] * SLOTS
+        self._slots = [_EMPTY] * SLOTS
 
     def append(self, item: Item, data: bytes = b"") -> int:
         """Write an item and its data; the caller has looked at `room`. Returns its slot.
@@ -229,11 +230,11 @@ class Page:
         """
         slot = self.next_free
         self._write_slot(slot, item.pack())
-        self._set_states(slot, slot + 1, _Slot.WRITTEN)
+        self._set_states(slot, slot + 1, _WRITTEN)
         for number in range(1, item.span):
             piece = data[(number - 1) * SLOT_SIZE : number * SLOT_SIZE]
             self._write_slot(slot + number, piece.ljust(SLOT_SIZE, b"\xff"))
-        self._set_states(slot + 1, slot + item.span, _Slot.WRITTEN)
+        self._set_states(slot + 1, slot + item.span, _WRITTEN)
         self.next_free = slot + item.span
         self.items[slot] = item
         return slot
@@ -241,8 +242,8 @@ class Page:
     def drop(self, slot: int) -> None:
         """Erase an item. Its head goes last, so that a cut never leaves data without a head."""
         end = slot + self.items[slot].span
-        self._set_states(slot + 1, end, _Slot.ERASED)
-        self._set_states(slot, slot + 1, _Slot.ERASED)
+        self._set_states(slot + 1, end, _ERASED)
+        self._set_states(slot, slot + 1, _ERASED)
         del self.items[slot]
 
     def copy_to(self, other: Page) -> None:
@@ -253,13 +254,13 @@ class Page:
     def repair(self) -> None:
         """Erase what a power cut left half done: slots begun but not declared, broken spans."""
         for slot in range(self.next_free):
-            if self._slots[slot] == _Slot.EMPTY and self.state == PageState.ACTIVE:
-                self._set_states(slot, slot + 1, _Slot.ERASED)
+            if self._slots[slot] == _EMPTY and self.state == PageState.ACTIVE:
+                self._set_states(slot, slot + 1, _ERASED)
         covered = {s for slot, item in self.items.items() for s in range(slot, slot + item.span)}
         # From the end: a broken item's head goes after its data.
         for slot in reversed(range(SLOTS)):
-            if self._slots[slot] == _Slot.WRITTEN and slot not in covered:
-                self._set_states(slot, slot + 1, _Slot.ERASED)
+            if self._slots[slot] == _WRITTEN and slot not in covered:
+                self._set_states(slot, slot + 1, _ERASED)
 
     # -- within
 
@@ -278,15 +279,13 @@ class Page:
             return
         self.state = PageState(state)
         bitmap = int.from_bytes(raw[_BITMAP_OFFSET:_SLOTS_OFFSET], "little")
-        # 0b01 cannot come about by clearing one bit of a pair at a time; it holds nothing.
-        states = [bitmap >> (2 * slot) & 3 for slot in range(SLOTS)]
-        self._slots = [_Slot.ERASED if bits == 0b01 else _Slot(bits) for bits in states]
+        self._slots = [bitmap >> (2 * slot) & 3 for slot in range(SLOTS)]
         slots = [raw[at : at + SLOT_SIZE] for at in range(_SLOTS_OFFSET, PAGE_SIZE, SLOT_SIZE)]
         self.next_free = 1 + max(
             (
                 slot
                 for slot in range(SLOTS)
-                if self._slots[slot] != _Slot.EMPTY or slots[slot] != _BLANK_SLOT
+                if self._slots[slot] != _EMPTY or slots[slot] != _BLANK_SLOT
             ),
             default=-1,
         )
@@ -295,13 +294,13 @@ class Page:
     def _whole_items(self, slots: list[bytes]) -> Iterator[tuple[int, Item]]:
         slot = 0
         while slot < SLOTS:
-            item = Item.unpack(slots[slot]) if self._slots[slot] == _Slot.WRITTEN else None
+            item = Item.unpack(slots[slot]) if self._slots[slot] == _WRITTEN else None
             if item is None:
                 slot += 1
                 continue
             # A broken span is stepped over whole: its data must not be taken for items.
             states = self._slots[slot : slot + item.span]
-            if len(states) == item.span and set(states) == {_Slot.WRITTEN}:
+            if len(states) == item.span and set(states) == {_WRITTEN}:
                 yield slot, item
             slot += item.span
 
@@ -314,7 +313,7 @@ class Page:
     def _write_slot(self, slot: int, data: bytes) -> None:
         self._region.write(self._slot_offset(slot), data)
 
-    def _set_states(self, begin: int, end: int, state: _Slot) -> None:
+    def _set_states(self, begin: int, end: int, state: int) -> None:
         """Set the states of a run of slots, one 32-bit word of the bitmap a write, last first."""
         if begin == end:
             return
