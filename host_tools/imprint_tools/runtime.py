@@ -16,6 +16,7 @@ import json
 import platform
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -138,8 +139,10 @@ def umqtt_dir(*, install: bool = True) -> Path:
         raise RuntimeMissingError("umqtt.simple is not installed", next_step=_INSTALL)
     with _staging() as staging:
         if not module.is_file():  # nor brought by another process, while this one waited
-            umqtt.fetch(staging)
-            _publish(staging, target)
+            fetched = staging / "fetched"
+            fetched.mkdir()
+            umqtt.fetch(fetched)
+            _publish(fetched, target)
     return target
 
 
@@ -252,9 +255,9 @@ def _numbers(version: str) -> tuple[int, ...]:
 def _staging() -> Iterator[Path]:
     """An empty folder beside the installed ones, for one process at a time.
 
-    What a killed process left in it is removed by the next.
+    Those of killed processes are removed. Each has a name of its own, since a program that such
+    a process had started may still be writing to its folder.
     """
-    staging = _base() / ".staging"
     try:
         _base().mkdir(parents=True, exist_ok=True)
         lock = (_base() / ".lock").open("w")
@@ -265,8 +268,9 @@ def _staging() -> Iterator[Path]:
         ) from error
     with lock:
         _acquire(lock)
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir()
+        for abandoned in _base().glob(".staging-*"):
+            shutil.rmtree(abandoned, ignore_errors=True)
+        staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=_base()))
         try:
             yield staging
         finally:
