@@ -1,0 +1,65 @@
+"""Speaking to a running board from another process: one JSON line each way on a unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from imprint_tools.errors import BenchStateError
+from imprint_tools.virtual import unixsocket
+
+SOCKET_NAME = "control.sock"
+_ANSWER_S = 30.0
+_LINE_LIMIT = 64 * 1024
+
+Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+
+
+async def serve(folder: Path, handler: Handler) -> asyncio.Server:
+    """Answer requests with what `handler` returns; an expected failure becomes its text."""
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            request = json.loads(await asyncio.wait_for(reader.readline(), _ANSWER_S))
+            answer = await handler(request)
+        except (BenchStateError, ValueError, KeyError, TypeError) as error:
+            answer = {"error": f"{error}"}
+        except (OSError, TimeoutError):
+            answer = {}
+        line = json.dumps(answer).encode() + b"\n"
+        try:
+            writer.write(line)
+            await writer.drain()
+        except OSError:
+            pass  # the client did not wait
+        finally:
+            writer.close()
+
+    return await asyncio.start_unix_server(
+        client, sock=unixsocket.listen(folder / SOCKET_NAME), limit=_LINE_LIMIT
+    )
+
+
+def request(folder: Path, do: str, **arguments: Any) -> dict[str, Any]:
+    """Ask the board in `folder`. Raises BenchStateError when it is not up or refuses."""
+    try:
+        with unixsocket.connect(folder / SOCKET_NAME, _ANSWER_S) as line:
+            line.sendall(json.dumps({"do": do, **arguments}).encode() + b"\n")
+            with line.makefile("rb") as answers:
+                text = answers.readline(_LINE_LIMIT)
+    except TimeoutError:
+        raise BenchStateError(f"the board {folder.name} does not answer") from None
+    except OSError:
+        text = b""
+    if not text:
+        raise BenchStateError(
+            f"the board {folder.name} is not up",
+            next_step=f"start it: imprint board up {folder.name}",
+        )
+    answer: dict[str, Any] = json.loads(text)
+    if "error" in answer:
+        raise BenchStateError(f"the board {folder.name} refused: {answer['error']}")
+    return answer

@@ -1,0 +1,1 @@
+"""pyserial URL handlers; `imprint_tools.ports` tells pyserial to look here."""
