@@ -1,0 +1,65 @@
+"""Write docs/errors.md again from the code. `make docs` runs it; a test keeps it current."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+from imprint_tools import device_errors
+from imprint_tools.errors import ImprintError
+
+ERRORS_PAGE = Path(__file__).with_name("errors.md")
+
+_HEAD = """\
+# Errors
+
+Written by `make docs` from `host_tools/imprint_tools/errors.py` and `firmware/imprint/errors.py`.
+
+## On the host
+
+A command that fails says what and why, then the next step, on stderr; under `--json` the same
+is one object on stdout. Exit status 0 is success, 1 a bug (with its traceback), 2 wrong usage.
+
+| exit status | code | what happened |
+|---|---|---|
+"""
+_DEVICE_HEAD = """
+## On the board
+
+The board reports a number; `imprint monitor` adds these words. Where *retries* says yes the board
+tries again by itself, with growing pauses.
+
+| code | name | retries | what happened | next step |
+|---|---|---|---|---|
+"""
+
+
+def errors_page() -> str:
+    """The whole page."""
+    host = "".join(
+        f"| {kind.exit_code} | `{kind.code}` | {_one_line(inspect.getdoc(kind) or '')} |\n"
+        for kind in sorted(_descendants(ImprintError), key=lambda kind: kind.exit_code)
+    )
+    device = "".join(
+        f"| {code} | {error.name} | {'yes' if error.retry else 'no'} | {_one_line(error.cause)} "
+        f"| {_one_line(error.next_step)} |\n"
+        for code, error in sorted(device_errors.table().items())
+    )
+    return _HEAD + host + _DEVICE_HEAD + device
+
+
+def _descendants(base: type[ImprintError]) -> Iterator[type[ImprintError]]:
+    """The classes of errors.py below `base`; those that refine one elsewhere share its status."""
+    for kind in base.__subclasses__():
+        if kind.__module__ == base.__module__:
+            yield kind
+            yield from _descendants(kind)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    ERRORS_PAGE.write_text(errors_page(), encoding="utf-8")

@@ -1,0 +1,14 @@
+"""What docs/ has from the code is what the code says."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_the_page_of_errors_is_current() -> None:
+    """Every exit status and every code of the board has its row; `make docs` writes them."""
+    page = runpy.run_path(str(DOCS / "generate.py"))["errors_page"]()
+    assert (DOCS / "errors.md").read_text(encoding="utf-8") == page
