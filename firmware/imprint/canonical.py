@@ -17,14 +17,15 @@ def loads(data: bytes, most: int) -> dict:
     """The object in `data`, which is at most `most` bytes long. ValueError otherwise."""
     if len(data) > most:
         raise ValueError("longer than %d bytes" % most)
-    text = str(data, "utf-8").strip()
-    # MicroPython's parser forgives an end that is missing: a torn text must not pass for whole.
-    if text[:1] != "{" or text[-1:] != "}":
-        raise ValueError("not an object")
+    # MicroPython's parser forgives brackets that are missing at the end: a torn text would pass
+    # for whole. In a list with something after it, it would swallow that something.
     try:
-        return json.loads(text)
+        value = json.loads("[" + str(data, "utf-8") + ",0]")
     except RuntimeError:  # CPython's parser recurses as deep as the text is nested
         raise ValueError("nested too deep")
+    if len(value) != 2 or not isinstance(value[0], dict):
+        raise ValueError("not an object")
+    return value[0]
 
 
 def _text(value) -> str:

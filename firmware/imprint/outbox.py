@@ -98,4 +98,4 @@ def _number(name: str) -> int | None:
         number = int(name, 16)
     except ValueError:
         return None
-    return number if _NAME % number == name else None
+    return number if number > 0 and _NAME % number == name else None

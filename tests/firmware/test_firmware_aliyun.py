@@ -1,0 +1,426 @@
+"""Aliyun: what is said and how the answer is read, by the vendor's vectors and by our own."""
+
+import json
+import unittest
+
+from firmware_support import vectors
+from imprint import errors
+from imprint.clouds import aliyun
+from imprint.identity import Identity
+
+_DN = "device1"
+_PK = "al123456789"
+_SYS = b"/sys/al123456789/device1/thing/"
+_TOKEN = {
+    "product_key": _PK,
+    "device_name": _DN,
+    "client_id": "CID0001",
+    "device_token": "TOKEN0001",
+}
+_SECRET = {"product_key": _PK, "device_name": _DN, "device_secret": "secret"}
+
+
+def _identity(**changes):
+    values = {
+        "journey": "aliyun",
+        "product_key": _PK,
+        "device_name": _DN,
+        "registration": "regnwl",
+        "product_secret": "h1nQFYPZS0mW2352",
+    }
+    values.update(changes)
+    return Identity(values)
+
+
+def _rand_of(number):
+    return lambda n: number.to_bytes(n, "big")
+
+
+def _parts(client_id):
+    # ("cid", the extension's pairs in no order): the vendor's own code orders them differently.
+    cid, extension, _ = client_id.split("|")
+    return cid, set(extension.split(","))
+
+
+class TestRegistration(unittest.TestCase):
+    def test_vendor_vectors(self):
+        """Client id, username and password of every registration vector."""
+        for case in vectors("aliyun")["vectors"]:
+            if case["kind"] not in ("regnwl", "register"):
+                continue
+            with self.subTest(case["id"]):
+                cid, pairs = _parts(case["client_id"])
+                changes = {
+                    "client_id": cid,
+                    "device_name": case["device_name"],
+                    "registration": case["kind"],
+                    "sign_method": case["method"],
+                    "secure_mode": -2 if "securemode=-2" in pairs else 2,
+                }
+                if "instanceId=iot-060a0bgd" in pairs:
+                    changes["instance_id"] = "iot-060a0bgd"
+                unit = _identity(**changes)
+                request = aliyun.registration(unit, _rand_of(int(case["random"])))
+                self.assertEqual((cid, pairs), _parts(request.client_id.decode()))
+                self.assertEqual(case["username"].encode(), request.username)
+                self.assertEqual(case["password"].lower().encode(), request.password.reveal())
+
+    def test_wire(self):
+        """The documents' own order of the pairs, byte by byte (the seed's example)."""
+        unit = _identity(client_id="device1", sign_method="hmacsha1")
+        request = aliyun.registration(unit, _rand_of(123))
+        self.assertEqual(
+            b"device1|securemode=2,authType=regnwl,random=123,signmethod=hmacsha1|",
+            request.client_id,
+        )
+        self.assertEqual(8883, request.port)
+        self.assertTrue(request.clean_session)
+        self.assertTrue(30 <= request.keepalive_s <= 1200)
+
+    def test_client_id_by_default(self):
+        """Without one burned it is made of the two names."""
+        request = aliyun.registration(_identity(), _rand_of(1))
+        self.assertEqual("al123456789.device1", _parts(request.client_id.decode())[0])
+
+    def test_random_is_used(self):
+        """Each registration has its own random number, from the source that is given."""
+        asked = []
+
+        def rand(n):
+            asked.append(n)
+            return b"\xff" * n
+
+        request = aliyun.registration(_identity(), rand)
+        self.assertIn(b"random=%d" % (256 ** asked[0] - 1), request.client_id)
+
+    def test_hosts(self):
+        """Old public instances by region, newer ones by instance, and a name that overrides."""
+        for expected, changes in (
+            ("al123456789.iot-as-mqtt.cn-shanghai.aliyuncs.com", {}),
+            ("al123456789.iot-as-mqtt.us-west-1.aliyuncs.com", {"region": "us-west-1"}),
+            ("iot-060a0bgd.mqtt.iothub.aliyuncs.com", {"instance_id": "iot-060a0bgd"}),
+            ("broker.example", {"instance_id": "iot-060a0bgd", "host": "broker.example"}),
+        ):
+            unit = _identity(**changes)
+            self.assertEqual(expected, aliyun.host(unit))
+            self.assertEqual(expected, aliyun.registration(unit, _rand_of(1)).host)
+            self.assertEqual(expected, aliyun.login(unit, _TOKEN).host)
+
+    def test_needed(self):
+        """Registration is for units that hold nothing; a burned triple never registers."""
+        unit = _identity()
+        self.assertTrue(aliyun.needs_registration(unit, None))
+        self.assertTrue(aliyun.needs_registration(unit, {}))
+        self.assertFalse(aliyun.needs_registration(unit, _TOKEN))
+        self.assertFalse(aliyun.needs_registration(unit, _SECRET))
+        triple = _identity(registration="none", device_secret="secret")
+        self.assertFalse(aliyun.needs_registration(triple, None))
+
+    def test_needed_for_a_new_identity(self):
+        """A credential that was issued to another name or product is not held."""
+        self.assertTrue(aliyun.needs_registration(_identity(device_name="other"), _TOKEN))
+        self.assertTrue(aliyun.needs_registration(_identity(product_key="other"), _TOKEN))
+
+
+def _push(**changes):
+    answer = {"productKey": _PK, "deviceName": _DN}
+    answer.update(changes)
+    return json.dumps(answer).encode()
+
+
+class TestRegistrationAnswer(unittest.TestCase):
+    def test_token(self):
+        """A token is a regnwl credential, on either of the two documented topics."""
+        push = _push(clientId="CID0001", deviceToken="TOKEN0001")
+        for topic in (b"/ext/regnwl", b"/ext/register"):
+            self.assertEqual(_TOKEN, aliyun.registration_answer(_identity(), topic, push))
+
+    def test_secret(self):
+        """A secret is a register credential, on either topic."""
+        push = _push(deviceSecret="secret")
+        for topic in (b"/ext/regnwl", b"/ext/register"):
+            self.assertEqual(_SECRET, aliyun.registration_answer(_identity(), topic, push))
+
+    def test_another_topic(self):
+        """What comes on another topic is not the answer."""
+        push = _push(deviceSecret="secret")
+        self.assertIsNone(aliyun.registration_answer(_identity(), b"/ext/ntp", push))
+
+    def test_malformed(self):
+        """Whatever is not documented is refused, and what is wrong is named."""
+        for wire, detail in (
+            (b"", "not a JSON object"),
+            (b"[]", "not a JSON object"),
+            (_push(deviceSecret="secret")[:-1], "not a JSON object"),
+            (_push(deviceSecret="s" * 1024), "not a JSON object"),
+            (_push(), "deviceSecret"),
+            (_push(clientId="CID0001"), "deviceSecret"),
+            (_push(deviceToken="TOKEN0001"), "clientId"),
+            (_push(deviceSecret=""), "deviceSecret"),
+            (_push(deviceSecret=7), "deviceSecret"),
+            (_push(deviceSecret=None), "deviceSecret"),
+            (_push(deviceSecret="s" * 129), "deviceSecret"),
+            (_push(deviceSecret="two words"), "deviceSecret"),
+            (_push(deviceSecret="del\x7f"), "deviceSecret"),
+            (_push(clientId="a|b", deviceToken="TOKEN0001"), "clientId"),
+            (_push(clientId="a,b", deviceToken="TOKEN0001"), "clientId"),
+            (_push(clientId="CID0001", deviceToken="t\u00fc"), "deviceToken"),
+        ):
+            with self.subTest(wire):
+                with self.assertRaises(errors.RegistrationAnswerMalformed) as caught:
+                    aliyun.registration_answer(_identity(), b"/ext/regnwl", wire)
+                self.assertEqual(detail, caught.exception.detail)
+
+    def test_foreign(self):
+        """A credential of another product or device is refused."""
+        for changes in (
+            {"productKey": "other"},
+            {"deviceName": "other"},
+            {"deviceName": None},
+            {"productKey": [_PK]},
+        ):
+            push = _push(deviceSecret="secret", **changes)
+            with self.assertRaises(errors.RegistrationAnswerForeign):
+                aliyun.registration_answer(_identity(), b"/ext/register", push)
+
+    def test_longest(self):
+        """The longest credential that is allowed is kept whole."""
+        push = _push(clientId="c" * 128, deviceToken="t" * 128)
+        record = aliyun.registration_answer(_identity(), b"/ext/regnwl", push)
+        self.assertEqual("t" * 128, record["device_token"])
+
+
+class TestRefused(unittest.TestCase):
+    def test_connack(self):
+        """Each step's CONNACK codes, with the number kept."""
+        for step, code, expected in (
+            ("regnwl", 2, errors.RegistrationRejected),
+            ("regnwl", 3, errors.RegistrationUnavailable),
+            ("regnwl", 4, errors.RegnwlRefused),
+            ("regnwl", 5, errors.RegnwlRefused),
+            ("register", 1, errors.RegisterRefused),
+            ("register", 2, errors.RegistrationRejected),
+            ("register", 3, errors.RegistrationUnavailable),
+            ("register", 4, errors.RegisterRefused),
+            ("login", 1, errors.LoginIdRejected),
+            ("login", 2, errors.LoginIdRejected),
+            ("login", 3, errors.LoginUnavailable),
+            ("login", 4, errors.LoginRefused),
+            ("login", 5, errors.LoginRefused),
+            ("login", 77, errors.LoginRefused),
+        ):
+            with self.subTest((step, code)):
+                error = aliyun.refused(step, code)
+                self.assertIs(expected, type(error))
+                self.assertEqual(code, error.number)
+
+    def test_only_unavailable_is_retried(self):
+        """CONNACK 3 passes; the others need a person, and are not repeated."""
+        for step in ("regnwl", "register", "login"):
+            retried = [code for code in range(1, 256) if aliyun.refused(step, code).retry]
+            self.assertEqual([3], retried)
+
+
+class TestLogin(unittest.TestCase):
+    def test_token_vector(self):
+        """V7: a push, and the token login that follows from it, byte by byte."""
+        case = [c for c in vectors("aliyun")["vectors"] if c["id"] == "V7"][0]
+        push = json.dumps(case["push"]).encode()
+        record = aliyun.registration_answer(_identity(), b"/ext/regnwl", push)
+        request = aliyun.login(_identity(), record)
+        self.assertEqual(case["client_id"].encode(), request.client_id)
+        self.assertEqual(case["username"].encode(), request.username)
+        self.assertEqual(case["password"].encode(), request.password.reveal())
+
+    def test_signed_vector(self):
+        """V12: what the vendor's C SDK signs, with its timestamp that needs no clock."""
+        case = [c for c in vectors("aliyun")["vectors"] if c["id"] == "V12"][0]
+        unit = _identity(
+            registration="none",
+            product_key=case["product_key"],
+            device_name=case["device_name"],
+            device_secret=case["device_secret"],
+        )
+        request = aliyun.login(unit, None)
+        cid, pairs = _parts(request.client_id.decode())
+        their_cid, their_pairs = _parts(case["client_id"])
+        self.assertEqual(their_cid, cid)
+        self.assertTrue(pairs < their_pairs)  # they add what is only informational
+        self.assertEqual(case["username"].encode(), request.username)
+        self.assertEqual(case["password"].lower().encode(), request.password.reveal())
+
+    def test_issued_and_burned_secret_sign_alike(self):
+        """A registered unit logs in exactly as one whose triple was burned."""
+        burned = aliyun.login(_identity(registration="none", device_secret="secret"), None)
+        issued = aliyun.login(_identity(registration="register"), _SECRET)
+        self.assertEqual(burned.client_id, issued.client_id)
+        self.assertEqual(burned.password.reveal(), issued.password.reveal())
+        self.assertEqual(
+            b"al123456789.device1|securemode=2,signmethod=hmacsha256,timestamp=2524608000000|",
+            issued.client_id,
+        )
+
+    def test_burned_triple_wins(self):
+        """A credential left in the vault is of no account once a triple is burned."""
+        unit = _identity(registration="none", device_secret="secret")
+        self.assertEqual(
+            aliyun.login(unit, None).password.reveal(),
+            aliyun.login(unit, _TOKEN).password.reveal(),
+        )
+
+    def test_methods(self):
+        """All three methods sign; the hex is as long as the digest."""
+        for method, size in (("hmacmd5", 32), ("hmacsha1", 40), ("hmacsha256", 64)):
+            request = aliyun.login(_identity(sign_method=method), _SECRET)
+            self.assertEqual(size, len(request.password.reveal()))
+            self.assertIn(b"signmethod=" + method.encode() + b",", request.client_id)
+
+    def test_no_secret_shows(self):
+        """Nothing of a request but the password holds the secret, and that does not show it."""
+        request = aliyun.login(_identity(), _TOKEN)
+        shown = repr([request.host, request.client_id, request.username, request.password])
+        self.assertNotIn("TOKEN0001", shown)
+
+
+class TestReport(unittest.TestCase):
+    def test_wire(self):
+        """A property post, byte by byte: sorted names, decimals in floats."""
+        topic, payload = aliyun.report(_identity(), 7, {"temperature": 21.0, "power": 1})
+        self.assertEqual(_SYS + b"event/property/post", topic)
+        self.assertEqual(
+            b'{"id":"7","method":"thing.event.property.post",'
+            b'"params":{"power":1,"temperature":21.0},"version":"1.0"}',
+            payload,
+        )
+
+    def test_no_form(self):
+        """A value that the thing model has no form for never leaves the board."""
+        with self.assertRaises(ValueError):
+            aliyun.report(_identity(), 1, {"temperature": float("nan")})
+
+    def test_reply_codes(self):
+        """200 is no error; the others say whether to send again."""
+        self.assertIsNone(aliyun.report_refused(200))
+        for code, expected in (
+            (429, errors.ReportDeferred),
+            (500, errors.ReportDeferred),
+            (599, errors.ReportDeferred),
+            (400, errors.ReportRefused),
+            (460, errors.ReportRefused),
+            (600, errors.ReportRefused),
+            (5005, errors.ReportRefused),
+            (6207, errors.ReportRefused),
+            (6100, errors.DeviceDisabled),
+            (6204, errors.DeviceDisabled),
+        ):
+            error = aliyun.report_refused(code, "because")
+            self.assertIs(expected, type(error))
+            self.assertEqual((code, "because"), (error.number, error.detail))
+
+    def test_subscriptions(self):
+        """Replies, property set and the user topic; all within the platform's limits."""
+        topics = aliyun.subscriptions(_identity())
+        self.assertEqual(
+            (
+                _SYS + b"event/property/post_reply",
+                _SYS + b"service/property/set",
+                b"/al123456789/device1/user/get",
+            ),
+            topics,
+        )
+        longest = _identity(product_key="p" * 32, device_name="d" * 32)
+        for topic in aliyun.subscriptions(longest) + (aliyun.set_reply(longest, "1")[0],):
+            self.assertTrue(len(topic) <= 128)
+            self.assertTrue(topic.count(b"/") <= 7)
+
+    def test_user_update(self):
+        """The default custom topic carries the payload as it is."""
+        self.assertEqual(
+            (b"/al123456789/device1/user/update", b"\x00\xff"),
+            aliyun.user_update(_identity(), b"\x00\xff"),
+        )
+
+    def test_set_reply(self):
+        """The answer carries the same id."""
+        self.assertEqual(
+            (_SYS + b"service/property/set_reply", b'{"code":200,"data":{},"id":"42"}'),
+            aliyun.set_reply(_identity(), "42"),
+        )
+        self.assertEqual(
+            b'{"code":460,"data":{},"id":"4\\"2"}', aliyun.set_reply(_identity(), '4"2', 460)[1]
+        )
+
+
+_REPLY = _SYS + b"event/property/post_reply"
+_SET = _SYS + b"service/property/set"
+_USER = b"/al123456789/device1/user/get"
+
+# (name, topic, payload, what it is)
+_DOWNLINKS = (
+    (
+        "reply",
+        _REPLY,
+        b'{"code":200,"data":{},"id":"7","message":"success","version":"1.0"}',
+        ("reply", 7, 200, "success"),
+    ),
+    ("reply without message", _REPLY, b'{"code":460,"id":"7"}', ("reply", 7, 460, "")),
+    ("numbers either way", _REPLY, b'{"code":"200","id":7}', ("reply", 7, 200, "")),
+    ("message of another type", _REPLY, b'{"code":1,"id":"7","message":[]}', ("reply", 7, 1, "")),
+    (
+        "long message",
+        _REPLY,
+        b'{"code":460,"id":"7","message":"' + b"m" * 200 + b'"}',
+        ("reply", 7, 460, "m" * 80),
+    ),
+    (
+        "set",
+        _SET,
+        b'{"id":"9","method":"thing.service.property.set","params":{"led":1},"version":"1.0"}',
+        ("set", "9", {"led": 1}),
+    ),
+    ("set of nothing", _SET, b'{"id":"9","params":{}}', ("set", "9", {})),
+    ("user", _USER, b"\x00anything", ("user", _USER, b"\x00anything")),
+)
+
+_NOT_UNDERSTOOD = (
+    ("reply without id", _REPLY, b'{"code":200}'),
+    ("reply without code", _REPLY, b'{"id":"7"}'),
+    ("reply with words for a code", _REPLY, b'{"code":"ok","id":"7"}'),
+    ("reply with a list for a code", _REPLY, b'{"code":[],"id":"7"}'),
+    ("reply with an endless id", _REPLY, b'{"code":200,"id":1e999}'),
+    ("reply that is no object", _REPLY, b"[200]"),
+    ("reply torn", _REPLY, b'{"code":200,"id":"7"'),
+    ("set without id", _SET, b'{"params":{}}'),
+    ("set with a number for an id", _SET, b'{"id":9,"params":{}}'),
+    ("set with a long id", _SET, b'{"id":"' + b"9" * 65 + b'","params":{}}'),
+    ("set without params", _SET, b'{"id":"9"}'),
+    ("set with a list", _SET, b'{"id":"9","params":[1]}'),
+    ("set too long", _SET, b'{"id":"9","params":{"a":"' + b"x" * 4096 + b'"}}'),
+    ("set not UTF-8", _SET, b'{"id":"9","params":{"a":"\xff"}}'),
+    ("another topic", _SYS + b"event/error/post_reply", b"{}"),
+    ("another device", b"/sys/al123456789/device2/thing/service/property/set", b"{}"),
+    ("another device's user topic", b"/al123456789/device11/user/get", b"{}"),
+    ("no topic", b"", b"{}"),
+)
+
+
+class TestDownlink(unittest.TestCase):
+    def test_understood(self):
+        """Replies, property sets and user messages."""
+        for name, topic, payload, expected in _DOWNLINKS:
+            with self.subTest(name):
+                self.assertEqual(expected, aliyun.downlink(_identity(), topic, payload))
+
+    def test_not_understood(self):
+        """Anything else is "other", and never an exception that would end the session."""
+        for name, topic, payload in _NOT_UNDERSTOOD:
+            with self.subTest(name):
+                self.assertEqual(("other", topic), aliyun.downlink(_identity(), topic, payload))
+
+    def test_every_cut(self):
+        """A payload cut anywhere is "other", except where what is left means the same."""
+        for name, topic, payload, _ in _DOWNLINKS[:-1]:
+            for end in range(len(payload)):
+                self.assertEqual(
+                    ("other", topic), aliyun.downlink(_identity(), topic, payload[:end])
+                )

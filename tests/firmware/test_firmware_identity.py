@@ -1,0 +1,125 @@
+"""What was burned is checked before anything is done with it."""
+
+import json
+import unittest
+
+from firmware_support import vectors
+from imprint import errors, identity
+
+_UNIT_ID = b"\x24\x0a\xc4\x00\x01\x0f"
+
+
+class TestParse(unittest.TestCase):
+    def setUp(self):
+        self.vectors = vectors("identities")
+        self.root = self.vectors["root_ca_sha256"]
+
+    def blob(self, change):
+        values = dict(self.vectors["base"])
+        for name in change:
+            if change[name] is None:
+                del values[name]
+            else:
+                values[name] = change[name]
+        return json.dumps(values).encode()
+
+    def parse(self, change):
+        return identity.parse(self.blob(change), self.root, _UNIT_ID)
+
+    def test_rules(self):
+        """Each rule by example: accepted, or refused with the field and the rule."""
+        for case in self.vectors["cases"]:
+            with self.subTest(case["name"]):
+                try:
+                    self.parse(case["change"])
+                    actual = None
+                except errors.IdentityError as error:
+                    actual = error.detail
+                self.assertEqual(case["error"], actual)
+
+    def test_no_value_in_an_error(self):
+        """An error never holds the value, which may be a secret in the wrong field."""
+        for case in self.vectors["cases"]:
+            for value in case["change"].values():
+                if case["error"] and isinstance(value, str) and len(value) > 3:
+                    self.assertNotIn(value, case["error"])
+
+    def test_defaults(self):
+        """What is absent has its documented default, or None."""
+        unit = self.parse({})
+        self.assertEqual("cn-shanghai", unit.region)
+        self.assertEqual(8883, unit.port)
+        self.assertEqual("hmacsha256", unit.sign_method)
+        self.assertEqual(2, unit.secure_mode)
+        self.assertEqual("pool.ntp.org", unit.ntp_host)
+        self.assertEqual(60, unit.interval_s)
+        for name in ("host", "instance_id", "client_id", "wifi_password", "device_secret"):
+            self.assertIsNone(getattr(unit, name))
+
+    def test_device_name_of_the_chip(self):
+        """Without a burned name, it is the chip's MAC as 12 lower-case hex digits."""
+        self.assertEqual("240ac400010f", self.parse({}).device_name)
+        self.assertEqual("unit7", self.parse({"device_name": "unit7"}).device_name)
+
+    def test_secrets_are_secrets(self):
+        """Secret fields are wrapped, so that no print of the identity shows them."""
+        unit = self.parse({"wifi_password": "correct horse"})
+        self.assertEqual(b"ProductSecret01", unit.product_secret.reveal())
+        self.assertEqual(b"correct horse", unit.wifi_password.reveal())
+        for name in identity.FIELDS:
+            text = str(getattr(unit, name))
+            self.assertNotIn("ProductSecret01", text)
+            self.assertNotIn("correct horse", text)
+
+    def test_a_newer_field_is_ignored(self):
+        """A field that this firmware does not know is no attribute, and no error."""
+        self.assertFalse(hasattr(self.parse({"colour": "blue"}), "colour"))
+
+    def test_missing(self):
+        """No blob at all is told apart from a bad one."""
+        with self.assertRaises(errors.IdentityMissing):
+            identity.parse(None, self.root, _UNIT_ID)
+
+    def test_damaged(self):
+        """A blob that is no JSON object, torn or too long is damaged."""
+        whole = self.blob({})
+        for blob in (b"", b"\xff" * 40, b"[]", whole[:-1], whole + b"x", b" " * 4000 + whole):
+            with self.assertRaises(errors.IdentityDamaged):
+                identity.parse(blob, self.root, _UNIT_ID)
+
+    def test_another_root(self):
+        """A root CA that is absent, or not the one that is named, is a damaged identity."""
+        for root in (None, "0" * 64):
+            with self.assertRaises(errors.IdentityDamaged):
+                identity.parse(self.blob({}), root, _UNIT_ID)
+
+    def test_half_a_surrogate(self):
+        """JSON can spell half a character, for which CPython has no UTF-8: no other exception."""
+        blob = self.blob({}).replace(b'"bench"', b'"' + b"\\ud800" * 11 + b'"')
+        with self.assertRaises(errors.IdentityError):
+            identity.parse(blob, self.root, _UNIT_ID)
+
+
+class TestTables(unittest.TestCase):
+    """The host's tools take these tables for the truth."""
+
+    def test_every_name_is_known(self):
+        """Journeys, needs and defaults name only fields that exist, each once."""
+        for journey in identity.JOURNEYS:
+            required, optional = identity.JOURNEYS[journey]
+            names = required + optional
+            self.assertEqual(len(names), len(set(names)))
+            for name in names:
+                self.assertIn(name, identity.FIELDS)
+        for name in identity.DEFAULTS:
+            self.assertIn(name, identity.FIELDS)
+        for key in identity.NEEDS:
+            journey, name, value = key
+            self.assertIn(value, identity.FIELDS[name][1])
+            for needed in identity.NEEDS[key]:
+                self.assertIn(needed, sum(identity.JOURNEYS[journey], ()))
+
+    def test_every_kind_is_known(self):
+        """Each field is of a kind that exists."""
+        for name in identity.FIELDS:
+            self.assertIn(identity.FIELDS[name][0], identity.KINDS)
