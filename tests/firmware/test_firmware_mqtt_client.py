@@ -18,7 +18,7 @@ class Script:
     """Stands where `net.stream.Stream` does: what the broker will say, and what it was told."""
 
     def __init__(self, answers):
-        self._left = answers
+        self._left = memoryview(answers)  # a slice of it copies nothing
         self.said = b""
         self.sent_at = 0
         self.closed = False
