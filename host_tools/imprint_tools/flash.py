@@ -26,12 +26,16 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from esp_pylib.logger import EspLogBase
+from esp_pylib.logger import EspLog, EspLogBase
 from esptool import cmds  # type: ignore[import-untyped]
 from esptool.bin_image import LoadFirmwareImage  # type: ignore[import-untyped]
-from esptool.logger import log  # type: ignore[import-untyped]
+from esptool.reset import ResetStrategy  # type: ignore[import-untyped]
 from esptool.targets import CHIP_DEFS  # type: ignore[import-untyped]
-from esptool.util import FatalError, flash_size_bytes  # type: ignore[import-untyped]
+from esptool.util import (  # type: ignore[import-untyped]
+    FatalError,
+    PrintOnce,
+    flash_size_bytes,
+)
 
 from imprint_tools import nvs, partitions
 from imprint_tools.errors import (
@@ -44,8 +48,9 @@ from imprint_tools.errors import (
 from imprint_tools.identities import Identity, tables
 from imprint_tools.inject import CREDENTIALS, NAMESPACE, Held, blobs, keeps_credential
 from imprint_tools.partitions import SECTOR, TABLE_OFFSET, TABLE_SIZE, Partition
+from imprint_tools.ports import open_port, port_error
 from imprint_tools.secret import Secret
-from imprint_tools.serialport import count_bytes, open_port, port_error
+from imprint_tools.serialport import count_bytes
 
 BAUD = 460800
 _ROM_BAUD = 115200
@@ -146,7 +151,7 @@ class Session:
         self._baud = baud
         self._expected = chip
         self._progress = progress
-        self._port = open_port(url, baudrate=_ROM_BAUD)
+        self._port = open_port(url, _ROM_BAUD)
         self._counter = count_bytes(self._port)
         self._esp: Any = None
 
@@ -291,7 +296,10 @@ class _Log(EspLogBase):
 
     @classmethod
     def install(cls) -> None:
-        log.set_logger(cls())
+        logger = cls()
+        EspLog.set_logger(logger)
+        # This one was bound to the logger of the time when esptool was imported.
+        ResetStrategy.print_once = PrintOnce(logger.warn)
 
     @classmethod
     def progress_to(cls, progress: Progress | None) -> None:
@@ -337,6 +345,11 @@ def changes(segment: Segment, md5: Callable[[int, int], str]) -> list[tuple[int,
         else:
             found.append((segment.offset + start, data[start:end]))
     return found
+
+
+def segment_md5(segment: Segment) -> str:
+    """The MD5 (hex) that the flash must have over the segment's whole sectors."""
+    return _md5(segment.padded())
 
 
 def _differing(

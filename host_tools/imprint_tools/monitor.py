@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ import serial  # type: ignore[import-untyped]
 
 from imprint_tools.device_errors import DeviceErrorInfo, explain
 from imprint_tools.errors import DeviceError, PortError
-from imprint_tools.serialport import open_port
+from imprint_tools.ports import open_port
 
 _PREFIX = b"@imprint "
 _LINE_MAX = 4096  # a line that grows beyond this is cut there: noise must not fill the memory
@@ -118,15 +118,27 @@ def follow(
     until: str | None = None,
     timeout_s: float | None = None,
     now: Callable[[], float] = time.monotonic,
-) -> Iterator[Item]:
+) -> Generator[Item, None, None]:
     """Items as they come, for ever, or until the event `until` (see Event.matches).
 
-    `timeout_s` bounds the whole wait. Raises PortError when the port cannot be opened or does not
-    come back within 10 s, and with `until` DeviceError when the time is up or the board halts.
+    The port is open when this returns. `timeout_s` bounds the whole wait. Raises PortError when
+    the port cannot be opened; the items end in PortError when it does not come back within 10 s,
+    and with `until` in DeviceError when the time is up or the board halts.
     """
+    port = open_port(url, baudrate, timeout_s=_POLL_S)
+    return _items(port, url, baudrate, until, timeout_s, now)
+
+
+def _items(
+    port: serial.SerialBase,
+    url: str,
+    baudrate: int,
+    until: str | None,
+    timeout_s: float | None,
+    now: Callable[[], float],
+) -> Generator[Item, None, None]:
     deadline = None if timeout_s is None else now() + timeout_s
     decoder = Decoder()
-    port = open_port(url, baudrate=baudrate, timeout_s=_POLL_S)
     try:
         while deadline is None or now() < deadline:
             try:
@@ -159,7 +171,7 @@ def _reopen(url: str, baudrate: int, now: Callable[[], float]) -> serial.SerialB
     deadline = now() + _BACK_WITHIN_S
     while True:
         try:
-            return open_port(url, baudrate=baudrate, timeout_s=_POLL_S)
+            return open_port(url, baudrate, timeout_s=_POLL_S)
         except PortError:
             if now() >= deadline:
                 raise

@@ -21,10 +21,11 @@ from mpremote.transport import (  # type: ignore[import-untyped]
 )
 
 from imprint_tools.errors import DeviceError, PortError
-from imprint_tools.serialport import open_port
+from imprint_tools.ports import open_port
 
 _ENTER_TIMEOUT_S = 10  # the soft reset within it runs boot.py and remounts the file system
 _EXEC_TIMEOUT_S = 15
+_BYTE_TIMEOUT_S = 10
 _CHUNK = 384  # bytes of data a statement: small enough for a parser on a 64 kB heap
 
 
@@ -62,7 +63,8 @@ class Repl:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._port = open_port(url)
+        self._port = open_port(url, timeout_s=_BYTE_TIMEOUT_S)
+        self._port.write_timeout = _BYTE_TIMEOUT_S
         self._transport = _Transport(self._port)
 
     def __enter__(self) -> Self:

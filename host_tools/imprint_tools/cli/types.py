@@ -1,0 +1,142 @@
+"""Parameter types and options that several commands share.
+
+What can be wrong with an argument is said before a port is opened. A secret is never an argument:
+an identity is the name of a file, or `prompt`, or `env`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from imprint_tools import identities
+from imprint_tools.identities import Identity, Question
+from imprint_tools.serialport import find_port
+
+if TYPE_CHECKING:
+    from imprint_tools.boards import Board
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class PortType(click.ParamType):  # type: ignore[type-arg]  # not generic in click 8.1
+    """A serial port: a device's name or any pyserial URL."""
+
+    name = "port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        port = str(value)
+        if not port.strip() or any(char.isspace() for char in port):
+            self.fail(f"{port!r} is not a port's name or URL", param, ctx)
+        return port
+
+
+class BoardType(click.ParamType):  # type: ignore[type-arg]  # not generic in click 8.1
+    """A board: the name of a file in boards/, or the path of a TOML file."""
+
+    name = "board"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Board:
+        from imprint_tools import boards
+
+        return value if isinstance(value, boards.Board) else boards.load(str(value))
+
+
+@dataclass(frozen=True)
+class IdentitySource:
+    """Where an identity comes from; read only when everything else about a command is right."""
+
+    name: str
+
+    def load(self, row: int | None = None) -> Identity:
+        """Read, ask for or collect it. Raises IdentityError."""
+        if self.name == "prompt":
+            return identities.from_answers(_ask)
+        if self.name == "env":
+            return identities.from_environment(os.environ)
+        return identities.load_one(Path(self.name), row)
+
+
+class IdentitySourceType(click.ParamType):  # type: ignore[type-arg]  # not generic in click 8.1
+    """`prompt`, `env`, or a .toml, .json or .csv file (`./prompt` is a file of that name)."""
+
+    name = "identity"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> IdentitySource:
+        if isinstance(value, IdentitySource):
+            return value
+        if value not in ("prompt", "env") and not Path(value).is_file():
+            self.fail(f"{value!r} is neither a file nor `prompt` nor `env`", param, ctx)
+        return IdentitySource(str(value))
+
+
+def port_option(function: _F) -> _F:
+    """Add `--port`."""
+    return click.option(
+        "--port",
+        type=PortType(),
+        envvar="IMPRINT_PORT",
+        help="Device or pyserial URL (virtual://NAME); found by itself where only one can be it.",
+    )(function)
+
+
+def board_option(function: _F) -> _F:
+    """Add `--board`, which must be given."""
+    return click.option(
+        "--board", type=BoardType(), required=True, help="Name in boards/, or a TOML file."
+    )(function)
+
+
+def identity_options(*, required: bool) -> Callable[[_F], _F]:
+    """Add `--identity` and `--row`: where the identity comes from."""
+
+    def add(function: _F) -> _F:
+        function = click.option(
+            "--row", type=click.IntRange(min=1), help="Which identity of a file that holds many."
+        )(function)
+        return click.option(
+            "--identity",
+            type=IdentitySourceType(),
+            required=required,
+            help="FILE (.toml, .json, .csv), or prompt, or env (IMPRINT_ID_PRODUCT_KEY ...).",
+        )(function)
+
+    return add
+
+
+def replace_option(function: _F) -> _F:
+    """Add `--replace-identity`."""
+    return click.option(
+        "--replace-identity",
+        "replace",
+        is_flag=True,
+        help="Let a unit that holds a credential become another device, and lose it.",
+    )(function)
+
+
+def resolve_port(port: str | None) -> str:
+    """The port that was named, or the only one that can be meant. Raises PortError."""
+    return port or find_port()
+
+
+def _ask(question: Question) -> str:
+    if question.problem:
+        click.echo(question.problem, err=True)
+    text = f"{question.name} ({question.rule})" + (", empty for none" * question.optional)
+    answer: str = click.prompt(
+        text,
+        default="" if question.optional else None,
+        hide_input=question.secret,
+        show_default=False,
+        err=True,
+    )
+    return answer
