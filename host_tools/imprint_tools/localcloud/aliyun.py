@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 from imprint_tools import endpoints
-from imprint_tools.endpoints import Endpoint
+from imprint_tools.endpoints import CloudState, Endpoint
 from imprint_tools.errors import BenchStateError
 from imprint_tools.localcloud import aliyun_auth, aliyun_topics, pki
 from imprint_tools.localcloud.aliyun_auth import Refusal
@@ -137,6 +137,11 @@ class AliyunCloud:
         return context
 
     # -- what is to be seen --------------------------------------------------------------------
+
+    @property
+    def state(self) -> CloudState:
+        """What `cloud.json` says."""
+        return CloudState(os.getpid(), self.ca_pem, tuple(self.endpoints))
 
     @property
     def events(self) -> list[Event]:
