@@ -55,6 +55,8 @@ APT::Architectures {{ "{arch}"; }};
 APT::Update::Error-Mode "any";
 Dir::Etc::SourceList "{folder}/debian.sources";
 Dir::Etc::SourceParts "{folder}/no-parts";
+Dir::Etc::Trusted "{folder}/no-trusted";
+Dir::Etc::TrustedParts "{folder}/trusted";
 Dir::Etc::Preferences "{folder}/no-preferences";
 Dir::Etc::PreferencesParts "{folder}/no-parts";
 """
@@ -65,7 +67,6 @@ Suites: {suite}
 Components: main
 Architectures: {arch}
 Targets: Packages
-Signed-By: {keyring}
 """
 
 
@@ -86,12 +87,11 @@ def fetch(packages: Sequence[str], arch: str, suite: str, folder: Path) -> list[
             next_step="install the packages apt and dpkg (Debian, Ubuntu)",
         )
     own = folder / "debian"
-    own.mkdir()
-    uri = mirror()
-    keyring = _keyring(folder / "keyring")
-    (own / "debian.sources").write_text(
-        _SOURCES.format(mirror=uri, suite=suite, arch=arch, keyring=keyring)
-    )
+    sources = _SOURCES.format(mirror=mirror(), suite=suite, arch=arch)
+    # The only keys that this APT knows. Not by Signed-By: it takes no path with a space in it.
+    (own / "trusted").mkdir(parents=True)
+    shutil.copy(_keyring(folder / "keyring"), own / "trusted/debian.gpg")
+    (own / "debian.sources").write_text(sources)
     return _download(packages, own, (_CONFIG + _OWN_SOURCES).format(folder=own, arch=arch))
 
 

@@ -172,11 +172,11 @@ def test_an_install_unpacks_and_records_what_apt_brought(cache: Path, packages: 
 
 
 def test_apt_runs_under_a_configuration_of_its_own(cache: Path, packages: Path, apt: Path) -> None:
-    """Lists, cache and status are in the cache folder; unsigned archives are not accepted."""
+    """Lists, cache, status and trusted keys are its own; unsigned archives are not accepted."""
     runtime.find("i386")
     dump = run(["apt-config", "--config-file", str(apt / "used.conf"), "dump"])
     settings = dict(line.lower().rstrip(";").split(" ", 1) for line in dump.splitlines())
-    for name in ("state", "state::lists", "state::status", "cache", "etc::sourcelist"):
+    for name in ("state::lists", "state::status", "cache", "etc::sourcelist", "etc::trustedparts"):
         assert str(cache).lower() in settings[f"dir::{name}"]
     assert settings["acquire::allowinsecurerepositories"] == '"false"'
     assert settings["apt::get::allowunauthenticated"] == '"false"'
