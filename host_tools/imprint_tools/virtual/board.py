@@ -12,7 +12,6 @@ console.log and the sockets. The methods may be called from any thread.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import hashlib
 import json
 import os
@@ -21,23 +20,24 @@ from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from imprint_tools import paths
 from imprint_tools.errors import BenchStateError
 from imprint_tools.virtual import control
 from imprint_tools.virtual.chips import CHIPS
 from imprint_tools.virtual.console import Console
-from imprint_tools.virtual.devkit import DevKit, MachineFactory, State, Uart
+from imprint_tools.virtual.devkit import DevKit, Machine, MachineFactory, State, Uart
 from imprint_tools.virtual.doors import Door, PtyDoor, Rfc2217Door, SocketDoor
 from imprint_tools.virtual.flash import Flash
+from imprint_tools.virtual.machine import Machine as MicroPython
+from imprint_tools.virtual.machine import Rtc
+from imprint_tools.virtual.network import AccessPoint
 from imprint_tools.virtual.urlhandler.protocol_virtual import SOCKET_NAME
-
-if TYPE_CHECKING:
-    from imprint_tools.virtual.network import AccessPoint
 
 _T = TypeVar("_T")
 _ANSWER_S = 30.0
+_BOOT_S = 600.0  # the first boot may fetch the runtime
 _ESPRESSIF_OUI = b"\x24\x0a\xc4"
 
 PTY, RFC2217, VIRTUAL = "pty", "rfc2217", "virtual"
@@ -70,27 +70,29 @@ class Board:
         self.chip = CHIPS[chip]
         self.flash_size = flash_size or self.chip.flash_size
         self.mac = mac_of(self.name)
-        self.access_point = access_point
+        self.access_point = access_point or AccessPoint("", "", [], up=False)
         self.console = Console(folder / "console.log")
         self.went_down = threading.Event()
         self._uart = Uart(baud, realtime)
         self._door_names = tuple(dict.fromkeys(doors))
-        self._machine = machine or self._micropython(heap, arch)
+        self._heap, self._arch = heap, arch
+        self._machine = machine or self._micropython
         self._urls: dict[str, str] = {}
         self._check_home()
 
     def start(self) -> None:
         """Open the doors and give it power. Raises BenchStateError when it is up already."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(self.folder)
+        self._lock = control.lock(self.folder)
         self._flash = Flash(self.folder / "flash.bin", self.flash_size)
+        self._rtc = Rtc(self.folder / "clock")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name=f"board {self.name}", daemon=True
         )
         self._thread.start()
         try:
-            self._run(self._up())
+            self._run(self._up(), _BOOT_S)
         except BaseException:
             self.stop()
             raise
@@ -140,13 +142,18 @@ class Board:
         return self._kit.state
 
     @property
+    def machine(self) -> Machine | None:
+        """What runs now, for its pins; a new one after each reset. Its loop is the board's."""
+        return self._kit.machine
+
+    @property
     def flash(self) -> Flash:
         """The flash chip. Touch it from outside only while the board is off."""
         return self._flash
 
     def reset(self) -> None:
         """Press EN; a board that is off is switched on. Returns when it has booted or cannot."""
-        self._run(self._kit.reset())
+        self._run(self._kit.reset(), _BOOT_S)
 
     def power_off(self) -> None:
         """Pull the plug."""
@@ -154,15 +161,15 @@ class Board:
 
     def power_on(self) -> None:
         """Put the plug in. Returns when it has booted or cannot."""
-        self._run(self._kit.power_on())
+        self._run(self._kit.power_on(), _BOOT_S)
 
     def cut(self, after: int, *, torn: bool = False) -> None:
         """Order a power cut at the `after`-th flash operation from now; `torn` halves it."""
         self._run(_called(partial(self._flash.order_power_cut, after, torn=torn)))
 
     def set_wifi(self, up: bool) -> None:
-        """Switch the access point on or off. Raises BenchStateError when there is none."""
-        self._run(_called(partial(self._switch_wifi, up)))
+        """Switch the access point on or off."""
+        self.access_point.set_up(up)
 
     def expect(self, needle: bytes, timeout_s: float = 10.0) -> bytes:
         """Wait until the console has shown `needle`; return what came up to it.
@@ -204,17 +211,12 @@ class Board:
         elif what == "cut":
             self._flash.order_power_cut(int(request["after"]), torn=bool(request["torn"]))
         elif what == "wifi":
-            self._switch_wifi(bool(request["up"]))
+            self.access_point.set_up(bool(request["up"]))
         elif what == "down":
             self.went_down.set()
         elif what != "status":
             raise ValueError(f"no such request: {what}")
         return {"state": self._kit.state.value, "flash_operations": self._flash.ops}
-
-    def _switch_wifi(self, up: bool) -> None:
-        if self.access_point is None:
-            raise BenchStateError(f"the board {self.name} has no access point")
-        self.access_point.set_up(up)
 
     # -- parts ----------------------------------------------------------------------------------
 
@@ -228,15 +230,14 @@ class Board:
         url = f"virtual://{self.name}" if in_state_folder else f"virtual://{home}"
         return SocketDoor(self._kit, self.folder / SOCKET_NAME, url)
 
-    def _micropython(self, heap: str, arch: str) -> MachineFactory:
-        from imprint_tools.virtual.machine import Machine
-
-        return partial(
-            Machine,
+    def _micropython(self, **parts: Any) -> Machine:
+        return MicroPython(
             folder=self.folder,
             access_point=self.access_point,
-            heap=heap,
-            arch=arch,
+            rtc=self._rtc,
+            heap=self._heap,
+            arch=self._arch,
+            **parts,
         )
 
     def _check_home(self) -> None:
@@ -261,8 +262,8 @@ class Board:
         staged.write_text(json.dumps(state, indent=2, sort_keys=True))
         staged.replace(self.folder / "board.json")
 
-    def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(_ANSWER_S)
+    def _run(self, work: Coroutine[Any, Any, _T], within_s: float = _ANSWER_S) -> _T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(within_s)
 
 
 def mac_of(name: str) -> bytes:
@@ -285,16 +286,3 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 async def _called(function: Callable[[], _T]) -> _T:
     return function()
-
-
-def _locked(folder: Path) -> IO[bytes]:
-    lock = (folder / "lock").open("ab")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise BenchStateError(
-            f"the board {folder.name} is up already",
-            next_step=f"use it, or stop it: imprint board down {folder.name}",
-        ) from None
-    return lock

@@ -1,12 +1,14 @@
-"""Speaking to a running board from another process: one JSON line each way on a unix socket."""
+"""A running board and other processes: its lock, and one JSON line each way on a unix socket."""
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from imprint_tools.errors import BenchStateError
 from imprint_tools.virtual import unixsocket
@@ -14,6 +16,7 @@ from imprint_tools.virtual import unixsocket
 SOCKET_NAME = "control.sock"
 _ANSWER_S = 30.0
 _LINE_LIMIT = 64 * 1024
+_LOOK_AGAIN_S = 0.02
 
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
@@ -63,3 +66,21 @@ def request(folder: Path, do: str, **arguments: Any) -> dict[str, Any]:
     if "error" in answer:
         raise BenchStateError(f"the board {folder.name} refused: {answer['error']}")
     return answer
+
+
+def lock(folder: Path, *, wait_s: float = 0.0) -> IO[bytes]:
+    """Hold the board in `folder` until the result is closed. Raises BenchStateError: it is up."""
+    deadline = time.monotonic() + wait_s
+    held = (folder / "lock").open("ab")
+    while True:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return held
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                held.close()
+                raise BenchStateError(
+                    f"the board {folder.name} is up already",
+                    next_step=f"use it, or stop it: imprint board down {folder.name}",
+                ) from None
+        time.sleep(_LOOK_AGAIN_S)

@@ -22,8 +22,9 @@ from imprint_tools.virtual import boot
 from imprint_tools.virtual.chips import Chip
 from imprint_tools.virtual.doors import Door
 from imprint_tools.virtual.flash import Flash, PowerCut
-from imprint_tools.virtual.reset import Edge, ResetCause, ResetCircuit
+from imprint_tools.virtual.reset import Edge, ResetCircuit
 from imprint_tools.virtual.rom import ROM_BAUD, SYNC_FRAME, Leave, RomLoader, SetBaud, Way
+from imprint_tools.virtual.silicon import ResetCause
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +65,9 @@ class Machine(Protocol):
 
     async def stop(self) -> None:
         """EN is low or the power is gone: stop at once. May be called twice."""
+
+    def close(self) -> None:
+        """Let go of everything; after `stop`."""
 
 
 class MachineFactory(Protocol):
@@ -112,7 +116,7 @@ class DevKit:
         self._uart = uart
         self._rom = RomLoader(chip, mac, flash, self._client_baud)
         self._circuit = ResetCircuit()
-        self._machine: Machine | None = None
+        self.machine: Machine | None = None
         self._complaint: asyncio.Task[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._steps: asyncio.Queue[_Step] = asyncio.Queue()
@@ -190,8 +194,8 @@ class DevKit:
             self._order(self._pulled_to_download)
             return
         self._recent = heard[-len(SYNC_FRAME) + 1 :]
-        if self._machine:
-            self._machine.feed(data)
+        if self.machine:
+            self.machine.feed(data)
 
     # -- steps ----------------------------------------------------------------------------------
 
@@ -209,7 +213,7 @@ class DevKit:
         except boot.BootError as error:
             self._complaint = asyncio.create_task(self._complain(str(error)))
             return
-        self._machine = self._make_machine(
+        self.machine = self._make_machine(
             chip=self._chip,
             mac=self._mac,
             flash=self._flash,
@@ -218,7 +222,7 @@ class DevKit:
             on_reset=self._machine_resets,
             on_power_lost=self._power_lost,
         )
-        await self._machine.start(cause)
+        await self.machine.start(cause)
         self.state = State.RUNNING
 
     async def _hold(self) -> None:
@@ -250,7 +254,7 @@ class DevKit:
         self._flash.power_off()
         await self._halt()
         self.state = State.OFF
-        self._pending = self._pulled_by = None
+        self._pulled_by = self._pending = None
 
     async def _sleep(self, cause: ResetCause, delay_s: float) -> None:
         await self._halt()
@@ -264,9 +268,10 @@ class DevKit:
         if self._complaint:
             self._complaint.cancel()
         self._alarm = self._complaint = None
-        machine, self._machine = self._machine, None
+        machine, self.machine = self.machine, None
         if machine:
             await machine.stop()
+            machine.close()
 
     async def _complain(self, text: str) -> None:
         """As the ROM does that its watchdog starts again and again."""
@@ -284,6 +289,7 @@ class DevKit:
 
     def _power_lost(self) -> None:
         self.state = State.OFF
+        self._pulled_by = None
         self._order(self._lose_power)
 
     def _charged(self) -> None:

@@ -70,7 +70,7 @@ class Flash:
         self._check(offset, size)
         return Region(self, offset, size)
 
-    def order_power_cut(self, after: int, *, torn: bool = False) -> None:
+    def order_power_cut(self, after: int, torn: bool = False) -> None:
         """Cut the power at the `after`-th operation from now (1 = the next one).
 
         That operation completes, or is half done when `torn`; then PowerCut is raised.

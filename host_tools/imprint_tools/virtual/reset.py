@@ -1,18 +1,8 @@
-"""Why a chip starts, and the auto-reset circuit of a dev kit. Pure."""
+"""The auto-reset circuit of a dev kit: what DTR and RTS do to EN and IO0. Pure."""
 
 from __future__ import annotations
 
-from enum import Enum, IntEnum
-
-
-class ResetCause(IntEnum):
-    """The numbers of MicroPython's `machine.reset_cause()` on the ESP32."""
-
-    PWRON = 1
-    HARD = 2
-    WDT = 3
-    DEEPSLEEP = 4
-    SOFT = 5
+from enum import Enum
 
 
 class Edge(Enum):
