@@ -1,0 +1,74 @@
+"""Before boot.py: the chip's modules in place of the host's, and the file system at `/`.
+
+Everything here is garbage when it is done; what stays is in _boot.
+"""
+
+import sys
+
+
+def _tie_to_host():
+    """Die with the host; make SIGUSR1 interrupt a system call and do nothing else."""
+    import ffi
+
+    libc = ffi.open(None)
+    libc.func("i", "prctl", "iiiii")(1, 9, 0, 0, 0)
+    libc.func("P", "signal", "iP")(10, libc.addr("getpid"))
+    libc.func("i", "siginterrupt", "ii")(10, 1)
+
+
+def _dress():
+    """Put the chip's own modules in place of the ones of the host's MicroPython."""
+    modules = sys.modules
+    import _micropython
+    import _sys
+
+    modules["micropython"] = _micropython
+    modules["sys"] = _sys
+    del modules["_micropython"], modules["_sys"]
+    import socket
+    import time
+
+    # The old names bypass the module path and would reach the host's clock and name service
+    modules["usocket"] = socket
+    modules["utime"] = time
+
+
+def _mount():
+    import vfs
+    from flashbdev import bdev
+
+    vfs.umount("/")
+    if not bdev:
+        return
+    try:
+        vfs.mount(bdev, "/")
+        return
+    except OSError:
+        pass
+    block = bytearray(4096)
+    bdev.readblocks(0, block)
+    if block.count(b"\xff") != 4096:
+        return _corrupted()
+    print("Performing initial setup")
+    vfs.VfsLfs2.mkfs(bdev)
+    vfs.mount(bdev, "/")
+    with open("boot.py", "w") as f:
+        f.write("# Runs at every start, before main.py\n")
+
+
+def _corrupted():
+    from time import sleep
+
+    while 1:
+        print(
+            "The file system seems corrupted. It is left as it is, so that data can be saved; "
+            "Ctrl-C gives the REPL, writing the vfs partition anew heals it."
+        )
+        sleep(3)
+
+
+_tie_to_host()
+_dress()
+import _boot
+
+_boot.run(_mount)
