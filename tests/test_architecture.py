@@ -1,0 +1,175 @@
+"""Which way imports may point, and what a firmware module may do: read out of the sources.
+
+Firmware: `app` puts everything together; `net` and `links` do I/O; all else is pure: bytes in,
+bytes out, time and chance are arguments. Host: the command line is a guest of the library, the
+virtual board and the local clouds are strangers, and neither side imports the other.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FIRMWARE = ROOT / "firmware"
+HOST = ROOT / "host_tools"
+
+PURE = {"binascii", "errno", "hashlib", "json", "micropython", "struct"}
+BASE = {"imprint.canonical", "imprint.errors", "imprint.secret"}
+
+# module: (libraries, own modules) that it may import; the first line that matches counts.
+MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
+    "imprint": (set(), set()),
+    "imprint.errors": (set(), set()),
+    "imprint.secret": (PURE, set()),
+    "imprint.sign": (PURE, set()),
+    "imprint.canonical": (PURE, set()),
+    "imprint.backoff": (PURE, set()),
+    "imprint.onboarding": (PURE, set()),
+    "imprint.identity": (PURE, BASE),
+    "imprint.vault": (PURE, BASE),
+    "imprint.outbox": (PURE, BASE),
+    "imprint.wire": (set(), set()),
+    "imprint.wire.*": (PURE, BASE | {"imprint.wire.*"}),
+    "imprint.clouds": (set(), set()),
+    "imprint.clouds.*": (PURE, BASE | {"imprint.sign", "imprint.identity", "imprint.wire.*"}),
+    "imprint.port": ({"esp32", "json", "machine", "micropython", "os", "sys", "time"}, set()),
+    "imprint.links": (set(), set()),
+    "imprint.links.*": ({"micropython", "network"}, {"imprint.errors", "imprint.port"}),
+    "imprint.net": (set(), set()),
+    "imprint.net.*": (
+        PURE | {"ntptime", "select", "socket", "time", "tls", "umqtt.simple"},
+        BASE | {"imprint.port", "imprint.wire.*", "imprint.net.*"},
+    ),
+    # `application` is the user's own, if there is one.
+    "imprint.app": (PURE | {"application", "gc", "os", "time", "umqtt.simple"}, {"imprint.*"}),
+    "boot": ({"machine"}, set()),
+    "main": ({"machine", "os", "sys", "time"}, {"imprint.app", "imprint.port", "imprint.errors"}),
+}
+
+MODULES = {
+    ".".join(path.relative_to(FIRMWARE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(FIRMWARE.rglob("*.py"))
+}
+HOST_FILES = [
+    path
+    for path in sorted(HOST.rglob("*.py"))
+    # These two run on MicroPython or stand in for it; neither is host code.
+    if "guest" not in path.parts and "shims" not in path.parts
+]
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Every module that `tree` names in an import, but not under `if TYPE_CHECKING:`."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "imports are absolute"
+            # `from imprint import port` names a module; `from imprint.errors import X` a name.
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if full in MODULES or is_host_module(full) else str(node.module)
+        else:
+            yield from imports(node)
+
+
+def is_host_module(name: str) -> bool:
+    path = HOST.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def rule(module: str) -> tuple[set[str], set[str]]:
+    for pattern, allowed in MAY_IMPORT.items():
+        if fnmatch(module, pattern):
+            return allowed
+    raise AssertionError(f"{module} is in no layer: add it to the table")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_firmware_imports(module: str) -> None:
+    """A firmware module imports only what its layer may."""
+    libraries, own = rule(module)
+    for name in imports(parse(MODULES[module])):
+        allowed = own if name.split(".")[0] == "imprint" else libraries
+        assert any(fnmatch(name, pattern) for pattern in allowed), f"{module} imports {name}"
+
+
+def test_every_layer_exists() -> None:
+    """The table has no line for a module that is gone."""
+    for pattern in MAY_IMPORT:
+        assert any(fnmatch(module, pattern) for module in MODULES), pattern
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m != "imprint.port"])
+def test_only_port_asks_where_it_runs(module: str) -> None:
+    """`sys.platform` and `sys.implementation` are nobody's business but port.py's."""
+    for node in ast.walk(parse(MODULES[module])):
+        if isinstance(node, ast.Attribute):
+            assert node.attr not in ("platform", "implementation"), f"{module}:{node.lineno}"
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if rule(m)[0] <= PURE])
+def test_pure_modules_do_nothing_at_import(module: str) -> None:
+    """Importing a pure module only defines: constants, functions, classes."""
+    for node in parse(MODULES[module]).body:
+        docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        typing = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        definition = isinstance(
+            node, ast.Import | ast.ImportFrom | ast.Assign | ast.FunctionDef | ast.ClassDef
+        )
+        assert docstring or typing or definition, f"{module}:{node.lineno}"
+        if isinstance(node, ast.Assign):
+            calls = [n.func for n in ast.walk(node.value) if isinstance(n, ast.Call)]
+            assert {ast.unparse(call) for call in calls} <= {"const"}, f"{module}:{node.lineno}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_firmware_does_not_assert(module: str) -> None:
+    """Boards run with -O2, which drops every assert: what must hold is an `if` and a `raise`."""
+    for node in ast.walk(parse(MODULES[module])):
+        assert not isinstance(node, ast.Assert), f"{module}:{node.lineno}"
+
+
+def test_every_error_is_raised() -> None:
+    """The error table has no line that no board can ever print."""
+    tree = parse(MODULES["imprint.errors"])
+    coded = {
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and "Next:" in (ast.get_docstring(node) or "")
+    }
+    named = set()
+    for module, path in MODULES.items():
+        if module != "imprint.errors":
+            for node in ast.walk(parse(path)):
+                if isinstance(node, ast.Name):
+                    named.add(node.id)
+                elif isinstance(node, ast.Attribute):
+                    named.add(node.attr)
+    assert coded <= named, f"nobody raises {sorted(coded - named)}"
+
+
+@pytest.mark.parametrize("path", HOST_FILES, ids=lambda path: str(path.relative_to(HOST)))
+def test_host_imports(path: Path) -> None:
+    """The host reads the firmware as files; strangers stay strangers; click stays in cli."""
+    folder = path.relative_to(HOST / "imprint_tools").parts[0]
+    for name in imports(parse(path)):
+        assert name.split(".")[0] != "imprint", "firmware is not host code"
+        if folder != "cli":
+            assert name.split(".")[0] not in ("click", "rich"), f"{name} outside of cli"
+            assert not name.startswith("imprint_tools.cli"), "the library does not know its guest"
+        if folder == "virtual":
+            assert not name.startswith("imprint_tools.localcloud"), name
+        if folder == "localcloud":
+            assert not name.startswith("imprint_tools.virtual"), name
