@@ -6,8 +6,8 @@
 
 The guest's heap is that of `heap`, and all that stands for silicon is kept on this side. The
 guest's own modules run in place from a ROM image, so they take of the heap, on i386 with 64 kB
-(63,264 B free in a bare unix port), what is not bytecode: names, functions and open files.
-`tests/host/test_virtual_machine.py` holds the limit.
+(63,264 B free in a bare unix port), about 5.9 kB: names, functions, the file system's buffers.
+57.4 kB are free when main.py starts; `tests/host/test_virtual_machine.py` holds the limit.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from imprint_tools.virtual.guest_process import GuestProcess, Launch, Pipe
 from imprint_tools.virtual.network import AccessPoint
 from imprint_tools.virtual.silicon import UARTS, ChipReset, Op, ResetCause, Rtc, Silicon, SoftReset
 
-__all__ = ["Machine", "ResetCause", "Rtc"]
+__all__ = ["Machine", "ResetCause", "Rtc", "Uarts"]
 
 _CTRL_C = 3
 
@@ -39,6 +39,35 @@ _SIGINT_SPACING_S = 0.25
 _NUDGE_S = 0.02
 
 _CRASH_PAUSE_S = 0.5  # so that a guest that dies at once does not start a thousand times a second
+
+
+class Uarts:
+    """What is soldered to UART 1 and 2. It outlives resets, so the board keeps it."""
+
+    def __init__(self) -> None:
+        self.fds: dict[int, int] = {}
+        """The guest's ends."""
+        self._pairs: dict[int, tuple[socket.socket, socket.socket]] = {}
+
+    def far_end(self, number: int) -> socket.socket:
+        """A non-blocking stream to and from the guest's `machine.UART(number)`.
+
+        To be asked for before the chip starts: a UART that nobody asked for is not connected.
+        """
+        if number not in UARTS:
+            raise ValueError(f"UART {number} is not one of {UARTS}")
+        if number not in self._pairs:
+            here, there = self._pairs[number] = socket.socketpair()
+            here.setblocking(False)
+            self.fds[number] = there.fileno()
+        return self._pairs[number][0]
+
+    def close(self) -> None:
+        for pair in self._pairs.values():
+            for end in pair:
+                end.close()
+        self._pairs.clear()
+        self.fds.clear()
 
 
 class Machine:
@@ -62,6 +91,7 @@ class Machine:
         on_reset: Callable[[ResetCause, float], None],
         on_power_lost: Callable[[], None] = lambda: None,
         rtc: Rtc | None = None,
+        uarts: Uarts | None = None,
         heap: str = "64k",
         arch: str = "i386",
     ) -> None:
@@ -73,8 +103,8 @@ class Machine:
         self._heap = heap
         self._arch = arch
         self._rtc = rtc or Rtc(folder / "clock")
-        self._uarts: dict[int, tuple[socket.socket, socket.socket]] = {}
-        self._uart_fds: dict[int, int] = {}
+        self._owns_uarts = uarts is None
+        self._uarts = uarts or Uarts()
         self._silicon = Silicon(
             mac=mac,
             flash=flash,
@@ -82,7 +112,7 @@ class Machine:
             rtc=self._rtc,
             access_point=access_point,
             set_watchdog=self._set_watchdog,
-            uart_fds=self._uart_fds,
+            uart_fds=self._uarts.fds,
         )
         self._guest: GuestProcess | None = None
         self._launch: Launch | None = None
@@ -104,18 +134,8 @@ class Machine:
         return self._guest.pid if self._guest else None
 
     def uart(self, number: int) -> socket.socket:
-        """The far end of UART 1 or 2, a non-blocking stream; what the guest's UART sends and gets.
-
-        To be asked for before `start`: a UART that nobody asked for is not connected.
-        """
-        if number not in UARTS:
-            raise ValueError(f"UART {number} is not one of {UARTS}")
-        if number not in self._uarts:
-            here, there = socket.socketpair()
-            here.setblocking(False)
-            self._uarts[number] = here, there
-            self._uart_fds[number] = there.fileno()
-        return self._uarts[number][0]
+        """The far end of UART 1 or 2: see `Uarts.far_end`."""
+        return self._uarts.far_end(number)
 
     async def start(self, cause: ResetCause) -> None:
         """Run from reset. Raises RuntimeMissingError, FetchError where there is no MicroPython."""
@@ -142,12 +162,9 @@ class Machine:
         self.access_point.close()
 
     def close(self) -> None:
-        """Let go of the UARTs, after `stop`."""
-        for pair in self._uarts.values():
-            for end in pair:
-                end.close()
-        self._uarts.clear()
-        self._uart_fds.clear()
+        """Let go of what `stop` leaves open: UARTs that nobody handed in."""
+        if self._owns_uarts:
+            self._uarts.close()
 
     def feed(self, data: bytes) -> None:
         """Bytes arriving at UART0. While a program runs, its interrupt character interrupts it."""
@@ -175,7 +192,7 @@ class Machine:
     def _spawn(self, launch: Launch, stdin: Pipe, *, raw: bool) -> None:
         self._running = False
         self._interrupt_char = _CTRL_C
-        guest = self._guest = GuestProcess(launch, stdin, self._uart_fds.values(), raw=raw)
+        guest = self._guest = GuestProcess(launch, stdin, self._uarts.fds.values(), raw=raw)
         loop = asyncio.get_running_loop()
         loop.add_reader(guest.wire, self._serve, guest)
         loop.add_reader(guest.stdout, self._hear, guest)
