@@ -58,9 +58,11 @@ class Vault:
             number, key, _ = slots[-1]
             self._write(_other(key), number + 1, record)
 
-    def rollback(self) -> dict | None:
+    def rollback(self, fits=None) -> dict | None:
         """Make the older record the newest again and return it; None when there is no older.
 
+        `fits(record) -> bool` may refuse it: what was issued to an earlier identity of this board
+        is older, too, and would only make the unit register anew.
         The two change places, so a second call undoes the first. A power cut in it can cost the
         older one, never the newest.
         """
@@ -68,6 +70,8 @@ class Vault:
         if len(slots) < len(_KEYS):
             return None
         _, key, record = slots[0]
+        if fits and not fits(record):
+            return None
         self._write(key, slots[1][0] + 1, record)
         return record
 

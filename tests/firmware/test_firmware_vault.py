@@ -143,6 +143,14 @@ class TestRollback(unittest.TestCase):
         self.assertEqual(_NEW, vault.rollback())
         self.assertEqual(_NEW, vault.load())
 
+    def test_an_older_record_that_does_not_fit(self):
+        """The caller may refuse the older record: then nothing changes and nothing is written."""
+        vault, blobs = _vault(_OLD, _NEW)
+        writes = blobs.power.writes
+        self.assertIsNone(vault.rollback(lambda record: record != _OLD))
+        self.assertEqual((_NEW, writes), (vault.load(), blobs.power.writes))
+        self.assertEqual(_OLD, vault.rollback(lambda record: record == _OLD))
+
     def test_nothing_older(self):
         """Without a whole older record nothing changes: the only good one is kept."""
         self.assertIsNone(_vault()[0].rollback())
