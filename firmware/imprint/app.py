@@ -114,7 +114,8 @@ class App:
             digest = binascii.hexlify(hashlib.sha256(self._root_ca).digest()).decode()
         burned = identity.parse(self._store.get("identity"), digest, port.unique_id())
         self._identity = burned
-        self._cloud = getattr(__import__("imprint.clouds." + burned.journey).clouds, burned.journey)
+        module = __import__("imprint.clouds." + burned.journey)
+        self._cloud = getattr(module.clouds, burned.journey)
         return o.DONE
 
     def _join(self) -> str:
@@ -135,8 +136,7 @@ class App:
         except errors.VaultDamaged as error:
             _emit_error(error)
             self._credential = None
-        missing = self._cloud.needs_registration(self._identity, self._credential)
-        return o.MISSING if missing else o.HELD
+        return o.HELD if self._fits(self._credential) else o.MISSING
 
     def _register(self) -> str:
         cloud, burned = self._cloud, self._identity
@@ -166,7 +166,7 @@ class App:
         try:
             self._connect(cloud.login(burned, self._credential), "login")
         except errors.LoginRefused as error:
-            if self._rolled_back or not self._vault.rollback():
+            if self._rolled_back or not self._vault.rollback(self._fits):
                 raise
             self._rolled_back = True
             self.close()
@@ -207,6 +207,10 @@ class App:
         return o.ELAPSED
 
     # What they share.
+
+    def _fits(self, record: "dict | None") -> bool:
+        # Whether a login can be tried with it: not one of an earlier identity.
+        return not self._cloud.needs_registration(self._identity, record)
 
     def _connect(self, request, step: str) -> None:
         from umqtt.simple import MQTTException
