@@ -55,6 +55,11 @@ class Console:
             start, self._seen = self._seen, at + len(needle)
             return bytes(self._recent[start : self._seen])
 
+    def skip(self) -> None:
+        """What came so far is not what the next `expect` waits for."""
+        with self._changed:
+            self._seen = len(self._recent)
+
     def close(self) -> None:
         """Let go of the file."""
         if self._file:
