@@ -16,6 +16,7 @@ from imprint_tools.errors import BoardFileError
 TABLE_OFFSET = 0x8000
 TABLE_SIZE = 0x1000
 SECTOR = 0x1000
+ENTRIES_MAX = 95  # 0xC00 bytes of 32, less the MD5's (the bootloader's own limit)
 
 APP, DATA = 0, 1
 SUBTYPES = {
@@ -73,12 +74,19 @@ def build(partitions: Sequence[Partition]) -> bytes:
 
 
 def check(partitions: Iterable[Partition], flash_size: int) -> None:
-    """Raise BoardFileError for an overlap, a bad alignment or a place outside the flash."""
+    """Raise BoardFileError for an overlap, a bad alignment or a place outside the flash.
+
+    Also for a bad label, one that stands twice, and more entries than a table holds.
+    """
     end, previous = TABLE_OFFSET + TABLE_SIZE, "the partition table"
+    labels: set[str] = set()
     for part in sorted(partitions, key=lambda p: p.offset):
         aligned = 0x10000 if part.kind == APP else SECTOR
         if not 1 <= len(part.label) <= 15 or not part.label.isascii():
             raise BoardFileError(f"partition label {part.label!r} is not 1 to 15 ASCII characters")
+        if part.label in labels:
+            raise BoardFileError(f"two partitions have the label {part.label!r}")
+        labels.add(part.label)
         if part.offset % aligned or part.size <= 0 or part.size % SECTOR:
             raise BoardFileError(
                 f"partition {part.label}: offset {part.offset:#x} must be a multiple of "
@@ -94,6 +102,8 @@ def check(partitions: Iterable[Partition], flash_size: int) -> None:
                 f"partition {part.label} ends at {part.end:#x}, beyond the flash ({flash_size:#x})"
             )
         end, previous = part.end, part.label
+    if len(labels) > ENTRIES_MAX:
+        raise BoardFileError(f"{len(labels)} partitions; a table holds {ENTRIES_MAX}")
 
 
 def find(partitions: Iterable[Partition], label: str) -> Partition | None:
