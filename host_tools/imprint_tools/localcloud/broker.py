@@ -216,7 +216,7 @@ class Broker:
 
     async def _converse(self, link: Link, reader: asyncio.StreamReader) -> None:
         async with asyncio.timeout(self.limits.connect_s):
-            frame = await packets.read_frame(reader, self.limits.packet_max)
+            frame = await packets.read_frame(reader, self.limits.packet_max, kind=packets.CONNECT)
         link.bytes_up += frame.size
         try:
             connect = packets.decode(frame)

@@ -3,7 +3,8 @@
 The codec is amqtt's, behind one door, because it is lenient where a server that stands in for a
 vendor's must not be: a string that is not UTF-8 becomes its repr, a CONNECT that stops early
 merely lacks its password. Whatever it decodes is therefore encoded again, and a body that does
-not come back as it was is malformed. That one comparison covers every rule of length and text.
+not come back as it was is malformed. That one comparison covers nearly every rule of length and
+text; the fields that a CONNECT announces and does not bring are looked for on their own.
 
 Invariant: any bytes give a packet, MalformedPacketError or ProtocolLevelError; nothing else.
 """
@@ -29,6 +30,8 @@ from amqtt.mqtt.suback import SubackPacket  # type: ignore[import-untyped]
 from amqtt.mqtt.unsuback import UnsubackPacket  # type: ignore[import-untyped]
 
 from imprint_tools.secret import Secret
+
+CONNECT: int = kinds.CONNECT
 
 SUBSCRIPTION_REFUSED = 0x80
 """SUBACK return code "failure" (MQTT 3.1.1, 3.9.3)."""
@@ -112,13 +115,17 @@ class Disconnect:
 Packet = Connect | Publish | Puback | Subscribe | Unsubscribe | Pingreq | Disconnect
 
 
-async def read_frame(reader: asyncio.StreamReader, packet_max: int) -> Frame:
-    """Read one packet of at most `packet_max` bytes of body.
+async def read_frame(
+    reader: asyncio.StreamReader, packet_max: int, *, kind: int | None = None
+) -> Frame:
+    """Read one packet of at most `packet_max` bytes of body, where told of that `kind` only.
 
-    Raises MalformedPacketError before the body is read where its length is out of bounds, and
+    Raises MalformedPacketError as soon as the kind or the length is wrong, and
     asyncio.IncompleteReadError where the peer closes (with no bytes: between two packets).
     """
     first = (await reader.readexactly(1))[0]
+    if kind is not None and first >> 4 != kind:
+        raise MalformedPacketError(f"packet type {first >> 4} in place of {kind}")
     length = 0
     for place in range(_LENGTH_BYTES_MAX):
         try:
@@ -254,13 +261,19 @@ def _typed(frame: Frame, packet: Any) -> Packet:
             return Puback(packet.packet_id)
         case kinds.SUBSCRIBE:
             topics = tuple((_text(topic), qos) for topic, qos in packet.payload.topics)
-            if not topics or not packet.packet_id or any(qos > 2 for _, qos in topics):
+            if (
+                not topics
+                or not packet.variable_header.packet_id
+                or any(qos > 2 for _, qos in topics)
+            ):
                 raise MalformedPacketError("SUBSCRIBE without topics or with an impossible QoS")
-            return Subscribe(packet.packet_id, topics)
+            return Subscribe(packet.variable_header.packet_id, topics)
         case kinds.UNSUBSCRIBE:
-            if not packet.payload.topics or not packet.packet_id:
+            if not packet.payload.topics or not packet.variable_header.packet_id:
                 raise MalformedPacketError("UNSUBSCRIBE without topics")
-            return Unsubscribe(packet.packet_id, tuple(map(_text, packet.payload.topics)))
+            return Unsubscribe(
+                packet.variable_header.packet_id, tuple(map(_text, packet.payload.topics))
+            )
         case kinds.PINGREQ:
             return Pingreq()
         case _:
@@ -270,6 +283,13 @@ def _typed(frame: Frame, packet: Any) -> Packet:
 def _connect(frame: Frame, packet: Any) -> Connect:
     if packet.reserved_flag or (packet.password_flag and not packet.username_flag):
         raise MalformedPacketError("CONNECT with impossible flags")
+    announced = (
+        (packet.username_flag, packet.username),
+        (packet.password_flag, packet.password),
+        (packet.will_flag, packet.will_message),
+    )
+    if any(flag and value is None for flag, value in announced):
+        raise MalformedPacketError("CONNECT without a field that it announces")
     stray = not packet.will_flag and (packet.will_qos or packet.will_retain_flag)
     if packet.will_qos == 3 or stray:
         raise MalformedPacketError("CONNECT with an impossible will")

@@ -34,7 +34,7 @@ VARIANTS = {
     "not-yet-valid": "the server's certificate begins tomorrow",
     "ca-expired": "the authority that the device trusts has ended",
     "wrong-name": "a certificate for another host",
-    "name-in-cn-only": "the right name, but only in the subject's common name (RFC 6125 6.4.4)",
+    "name-in-cn-only": "the right name stands only in the subject, where nobody looks any more",
     "other-ca": "signed by an authority that the device does not know",
     "self-signed": "signed by nobody but itself",
 }
@@ -124,7 +124,7 @@ def _server(
     variant: str, anchor: Issued, names: Sequence[str], key_type: str, now: datetime.datetime
 ) -> Issued:
     begin, end = now - _DAY, now + _SERVER_LIFE
-    alternative: Sequence[str] = names
+    alternative = names
     common_name = names[0]
     issuer: Issued | None = anchor
     match variant:
@@ -135,20 +135,19 @@ def _server(
         case "wrong-name":
             alternative, common_name = ("wrong.example",), "wrong.example"
         case "name-in-cn-only":
-            alternative = ()
+            alternative = ("wrong.example",)
         case "other-ca":
             issuer = _authority("somebody else's root CA", key_type, begin, end)
         case "self-signed":
             issuer = None
     key = _new_key(key_type)
+    entries = [x509.DNSName(name) for name in alternative]
     builder = (
         _builder(common_name, key, issuer, begin, end)
+        .add_extension(x509.SubjectAlternativeName(entries), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
     )
-    if alternative:
-        entries = [x509.DNSName(name) for name in alternative]
-        builder = builder.add_extension(x509.SubjectAlternativeName(entries), critical=False)
     return Issued(builder.sign(issuer.key if issuer else key, hashes.SHA256()), key)
 
 
