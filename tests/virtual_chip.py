@@ -15,13 +15,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from littlefs import LittleFS
-
 from imprint_tools.partitions import APP, DATA, SECTOR, Partition
 from imprint_tools.virtual.chips import CHIPS
 from imprint_tools.virtual.flash import Flash
 from imprint_tools.virtual.machine import Machine, ResetCause, Rtc
 from imprint_tools.virtual.network import AccessPoint
+from littlefs import LittleFS
 
 FLASH_SIZE = 1024 * 1024
 NVS = Partition("nvs", DATA, 2, 0x9000, 0x6000)
@@ -31,7 +30,7 @@ MAC = bytes.fromhex("240ac4c0ffee")
 SSID, PASSWORD = "bench", "open sesame"
 
 _T = TypeVar("_T")
-_TIMEOUT_S = 10.0
+_TIMEOUT_S = 5.0
 
 
 class Raised(Exception):
@@ -121,8 +120,8 @@ class VirtualChip:
                 lambda: self._console.find(needle, self._seen) >= 0, timeout_s
             ):
                 raise TimeoutError(f"no {needle!r} in {bytes(self._console[self._seen :])!r}")
-            end = self._console.find(needle, self._seen)
-            start, self._seen = self._seen, end + len(needle)
+            end = self._console.find(needle, self._seen) + len(needle)
+            start, self._seen = self._seen, end
             return bytes(self._console[start:end])
 
     def execute(self, program: str) -> str:
@@ -131,8 +130,8 @@ class VirtualChip:
         self.expect(b"raw REPL; CTRL-B to exit\r\n>")
         self.feed(program.encode() + b"\x04")
         self.expect(b"OK")
-        printed = self.expect(b"\x04").decode()
-        if error := self.expect(b"\x04>").decode():
+        printed = self.expect(b"\x04")[:-1].decode()
+        if error := self.expect(b"\x04>")[:-2].decode():
             raise Raised(error)
         return printed.replace("\r\n", "\n").strip()
 

@@ -268,8 +268,8 @@ class Machine:
             guest.talked = True
             self._running = bool(a)
             self._interrupt_char = _CTRL_C
-            if a and self._interrupt_wanted:
-                self._interrupt_wanted = False
+            wanted, self._interrupt_wanted = self._interrupt_wanted, False
+            if a and wanted:
                 self._interrupt()
         elif op is Op.KBD_INTR:
             self._interrupt_char = a

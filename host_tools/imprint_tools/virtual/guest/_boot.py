@@ -81,7 +81,7 @@ def start():
     _globals["__name__"] = "__main__"
     sys.argv.clear()
     for name in ("_setup", "flashbdev"):
-        del sys.modules[name]
+        sys.modules.pop(name, None)
     gc.collect()
     if _files():
         import _repl

@@ -6,7 +6,9 @@ it becomes SIGINT, else it arrives here as the byte 3.
 
 import gc
 import sys
+
 from _boot import model, run
+from _chip import call
 
 _WINDOW = const(128)  # bytes that may be on their way in raw paste
 
@@ -18,6 +20,7 @@ _BLOCKS = (b"if", b"for", b"while", b"try", b"with", b"def", b"class", b"async",
 
 def talk(raw):
     """Serve the console until a soft reset is asked for; whether in the raw REPL."""
+    call(OP_RUNNING, 0)  # from here on a Ctrl-C is the REPL's
     while 1:
         gc.collect()
         if not (_raw_repl() if raw else _friendly_repl()):
@@ -148,6 +151,7 @@ def _paste():
 
 def _unfinished(code):
     """Whether more lines must follow: an open bracket, a string of three quotes, a backslash."""
+    code = bytes(code)
     depth = 0
     quote = None
     i = 0

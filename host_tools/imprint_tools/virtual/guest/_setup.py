@@ -48,7 +48,8 @@ def _mount():
     block = bytearray(4096)
     bdev.readblocks(0, block)
     if block.count(b"\xff") != 4096:
-        return _corrupted()
+        _boot.run(_corrupted)
+        return
     print("Performing initial setup")
     vfs.VfsLfs2.mkfs(bdev)
     vfs.mount(bdev, "/")
@@ -71,4 +72,4 @@ _tie_to_host()
 _dress()
 import _boot
 
-_boot.run(_mount)
+_mount()
