@@ -70,15 +70,17 @@ class EchoMachine:
 
 
 def write_app(path: Path, size: int = 4 << 20) -> None:
-    """A partition table and the smallest app that boots on an ESP32."""
+    """The smallest bootloader, partition table and app that an ESP32 starts."""
     payload = bytes(16)
-    body = bytes.fromhex("e9010220 00000840 ee000000 0000 00 0000 ffff 00000000 01")
-    body += struct.pack("<II", 0x3F40_0020, len(payload)) + payload
-    body = body.ljust(len(body) + 15 - len(body) % 16, b"\0")
-    body += bytes((reduce(xor, payload, 0xEF),))
+    image = bytes.fromhex("e9010220 00000840 ee000000 0000 00 0000 ffff 00000000 01")
+    image += struct.pack("<II", 0x3F40_0020, len(payload)) + payload
+    image = image.ljust(len(image) + 15 - len(image) % 16, b"\0")
+    image += bytes((reduce(xor, payload, 0xEF),))
+    image += hashlib.sha256(image).digest()
     with Flash(path, size) as flash:
+        flash.write(0x1000, image)
         flash.write(TABLE_OFFSET, build([Partition("factory", APP, 0, 0x10000, 0x10000)]))
-        flash.write(0x10000, body + hashlib.sha256(body).digest())
+        flash.write(0x10000, image)
 
 
 @pytest.fixture

@@ -307,6 +307,7 @@ APP_AT = 0x10000
 
 
 def flashed(flash: Flash, image: bytes) -> Flash:
+    flash.write(CHIPS["esp32"].bootloader_offset, app_image())
     flash.write(TABLE_OFFSET, build([Partition("factory", APP, 0, APP_AT, 0x10000)]))
     flash.write(APP_AT, image)
     return flash
@@ -332,7 +333,7 @@ def test_a_blank_chip_says_what_the_rom_says(flash: Flash) -> None:
         (lambda image: image[:40] + b"\0" + image[41:], "Checksum failed"),
         (lambda image: image[:8] + b"\0" + image[9:], "Image hash failed"),
         (lambda image: image[:1] + b"\x20" + image[2:], "has 32 segments"),
-        (lambda image: image[:28] + b"\xff\xff\xff\x7f" + image[32:], "longer than its partition"),
+        (lambda image: image[:28] + b"\xff\xff\xff\x7f" + image[32:], "longer than its place"),
     ],
     ids=["magic", "chip", "payload", "header", "segments", "length"],
 )
@@ -344,8 +345,24 @@ def test_a_damaged_image_does_not_boot(
         boot.load(flashed(flash, damage(app_image())), CHIPS["esp32"])
 
 
+def test_a_bootloader_at_the_wrong_offset_does_not_boot(flash: Flash) -> None:
+    """An ESP32's ROM looks at 0x1000, not at 0 as its successors do."""
+    with pytest.raises(boot.BootError, match="invalid header: 0xffffffff"):
+        flash.write(0, app_image())
+        boot.load(flash, CHIPS["esp32"])
+
+
+def test_a_damaged_table_does_not_boot(flash: Flash) -> None:
+    """The bootloader says that the table is none."""
+    flash.write(CHIPS["esp32"].bootloader_offset, app_image())
+    with pytest.raises(boot.BootError, match="flash_parts: "):
+        flash.write(TABLE_OFFSET, b"no partition table, but text")
+        boot.load(flash, CHIPS["esp32"])
+
+
 def test_a_table_without_an_app_does_not_boot(flash: Flash) -> None:
     """There must be something to start."""
+    flash.write(CHIPS["esp32"].bootloader_offset, app_image())
     flash.write(TABLE_OFFSET, build([Partition("nvs", 1, 2, 0x9000, 0x6000)]))
     with pytest.raises(boot.BootError, match="No bootable app"):
         boot.load(flash, CHIPS["esp32"])
@@ -356,6 +373,6 @@ def test_any_bytes_boot_or_are_refused(image: bytes) -> None:
     """An image is parsed without any other exception."""
     for data in (image, b"\xe9\x01" + image, app_image()[:30] + image):
         try:
-            boot.check_app(data, CHIPS["esp32"])
+            boot.check_image(data, CHIPS["esp32"])
         except boot.BootError:
             continue

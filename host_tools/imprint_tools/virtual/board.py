@@ -86,6 +86,10 @@ class Board:
         self._lock = control.lock(self.folder)
         self._flash = Flash(self.folder / "flash.bin", self.flash_size)
         self._rtc = Rtc(self.folder / "clock")
+        self._kit = DevKit(
+            self.chip, self.mac, self._flash, self._machine, self.console.write, self._uart
+        )
+        self._control: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name=f"board {self.name}", daemon=True
@@ -181,9 +185,6 @@ class Board:
     # -- in the loop ----------------------------------------------------------------------------
 
     async def _up(self) -> None:
-        self._kit = DevKit(
-            self.chip, self.mac, self._flash, self._machine, self.console.write, self._uart
-        )
         self._alive = asyncio.create_task(self._kit.run())
         for name in (*self._door_names, VIRTUAL):
             door = self._door(name)
@@ -197,7 +198,8 @@ class Board:
     async def _down(self) -> None:
         for door in self._kit.doors:
             await door.close()
-        self._control.close()
+        if self._control:
+            self._control.close()
         (self.folder / control.SOCKET_NAME).unlink(missing_ok=True)
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:

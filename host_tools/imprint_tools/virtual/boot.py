@@ -1,8 +1,8 @@
 """What happens between a reset with IO0 high and the first line of the application.
 
-The second-stage bootloader is part of this silicon: it is not read from flash. It reads the
-partition table, chooses the app and checks its image as ESP-IDF's does: magic, chip, segments,
-checksum, appended SHA-256. Source: ESP-IDF's "App Image Format" and "Bootloader" pages.
+The ROM wants a sound second-stage bootloader at the chip's offset. That reads the partition
+table, chooses the app and checks its image: magic, chip, segments, checksum, appended SHA-256.
+Neither runs here. Source: ESP-IDF's "Bootloader" and esptool's "Firmware Image Format" pages.
 """
 
 from __future__ import annotations
@@ -27,12 +27,11 @@ class BootError(Exception):
 
 
 def load(flash: Flash, chip: Chip) -> list[Partition]:
-    """Read the table and check the app that would be started. Raises BootError, PowerCut."""
-    table = flash.read(TABLE_OFFSET, TABLE_SIZE)
-    if table.startswith(b"\xff\xff\xff\xff"):
-        raise BootError("invalid header: 0xffffffff")
+    """Check what would be started and return the partitions. Raises BootError, PowerCut."""
+    start = chip.bootloader_offset
+    check_image(flash.read(start, TABLE_OFFSET - start), chip)
     try:
-        partitions = parse(table)
+        partitions = parse(flash.read(TABLE_OFFSET, TABLE_SIZE))
     except BoardFileError as error:
         raise BootError(f"E (41) flash_parts: {error}") from None
     apps = sorted((p for p in partitions if p.kind == APP), key=lambda p: p.offset)
@@ -40,12 +39,12 @@ def load(flash: Flash, chip: Chip) -> list[Partition]:
         raise BootError("E (41) boot: No bootable app partitions in the partition table")
     if apps[0].end > flash.size:
         raise BootError(f"E (41) boot: Partition {apps[0].label} is outside the flash")
-    check_app(flash.read(apps[0].offset, apps[0].size), chip)
+    check_image(flash.read(apps[0].offset, apps[0].size), chip)
     return partitions
 
 
-def check_app(image: bytes, chip: Chip) -> None:
-    """Check an app image, which may be followed by anything. Raises BootError."""
+def check_image(image: bytes, chip: Chip) -> None:
+    """Check a bootloader or app, which may be followed by anything. Raises BootError."""
     if len(image) < _HEADER.size:
         raise BootError("E (41) esp_image: image is shorter than its header")
     magic, segments, _mode, _flash, _entry, app_id, _rev, _low, _high, hashed = (
@@ -62,14 +61,14 @@ def check_app(image: bytes, chip: Chip) -> None:
     checksum, at = 0xEF, _HEADER.size
     for _ in range(segments):
         if at + _SEGMENT.size > len(image):
-            raise BootError("E (41) esp_image: image is longer than its partition")
+            raise BootError("E (41) esp_image: image is longer than its place")
         _address, size = _SEGMENT.unpack_from(image, at)
         at += _SEGMENT.size
         checksum = xor(image[at : at + size], checksum)
         at += size
     end = at + 16 - at % 16  # the checksum is the last byte of a 16-byte line
     if end + (32 if hashed else 0) > len(image):
-        raise BootError("E (41) esp_image: image is longer than its partition")
+        raise BootError("E (41) esp_image: image is longer than its place")
     if checksum != image[end - 1]:
         raise BootError(
             f"E (41) esp_image: Checksum failed. Calculated 0x{checksum:x} "

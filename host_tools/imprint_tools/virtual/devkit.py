@@ -323,8 +323,8 @@ class DevKit:
         self._speak(b"".join(line + b"\r\n" for line in lines))
 
     def _speak(self, data: bytes) -> None:
+        self._send(data)  # first, so that who waits for a line on the console finds it on the port
         self._console(data)
-        self._send(data)
 
     def _send(self, data: bytes) -> None:
         if not self._uart.realtime:

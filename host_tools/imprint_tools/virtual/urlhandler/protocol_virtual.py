@@ -13,6 +13,7 @@ import select
 import socket
 import struct
 import termios
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -25,6 +26,7 @@ from imprint_tools.virtual.doors import SocketDoor
 
 SOCKET_NAME = "line.sock"
 _GREETING_S = 5.0
+_GOODBYE_S = 1.0
 _LARGEST_FRAME = 0x4000
 
 
@@ -58,11 +60,15 @@ class Serial(serialutil.SerialBase):  # type: ignore[misc]  # pyserial has no ty
         self._send_lines()
 
     def close(self) -> None:
-        """The board sees its line go."""
-        if self._socket is not None:
-            self._socket.close()
-        self._socket = None
+        """The board sees its line go; once it has, the next client finds the line free."""
+        line, self._socket = self._socket, None
         self.is_open = False
+        if line is not None:
+            with line, suppress(OSError):
+                line.settimeout(_GOODBYE_S)
+                line.shutdown(socket.SHUT_WR)
+                while line.recv(65536):
+                    pass
 
     @property
     def in_waiting(self) -> int:
