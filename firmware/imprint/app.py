@@ -82,9 +82,9 @@ class App:
         }
         state = o.IDENTITY
         while state != o.HALT:
-            port.emit("state", s=state)
             self._feed()
             gc.collect()
+            port.emit("state", s=state, alloc=gc.mem_alloc())
             try:
                 event = steps[state]()
             except errors.ImprintError as error:

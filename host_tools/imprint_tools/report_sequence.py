@@ -25,6 +25,7 @@ _PAUSE_ROW = 30
 _PAUSE_S = 1.0
 _BAR = 8
 _PAD = 10
+_NOTE = 320  # width that a note may take, over the access point's line if need be
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def _note(y: float, message: Message, x: float, kind: str) -> str:
     leftwards = message.sender is Party.CLOUD
     way = -1 if leftwards else 1
     drawn = element("circle", cx=x + way * 9, cy=y, r=2.5, class_="dot")
-    text = _label(x + way * 17, y + 4, message, 236, "end" if leftwards else "")
+    text = _label(x + way * 17, y + 4, message, _NOTE, "end" if leftwards else "")
     return element("g", drawn + text, class_=kind)
 
 

@@ -1,0 +1,289 @@
+"""A whole journey on this machine: a blank virtual board, a local cloud, and all the real tools.
+
+What happens is what happens with a real board: esptool (as a library) flashes it over its serial
+line, mpremote's transport puts the identity into the NVS of the running board, and then it is on
+its own. Only what is silicon or somebody's data centre stands in (see docs/). Everything lives in
+a temporary folder and on loopback, and is gone afterwards, also after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from imprint_tools import boards, flash, identities, image, inject, runtime
+from imprint_tools.device_errors import DeviceErrorInfo
+from imprint_tools.errors import ImprintError, JourneyFailedError
+from imprint_tools.identities import Identity
+from imprint_tools.journey import ACKNOWLEDGED, FAILED, JourneyResult, Party
+from imprint_tools.localcloud.aliyun import AliyunCloud
+from imprint_tools.monitor import Decoder, Event
+from imprint_tools.paths import firmware_dir
+from imprint_tools.ports import open_port
+from imprint_tools.recorder import Recorder, Watcher
+from imprint_tools.repl import Repl
+from imprint_tools.virtual.board import Board
+from imprint_tools.virtual.network import AccessPoint
+
+CHIPS = ("esp32", "esp32s3", "esp32c3")
+REGISTRATIONS = ("regnwl", "register", "none")
+
+_SSID = "imprint-bench"
+_INTERVAL_S = 1
+_LISTEN_S = 0.05  # how long one look at the console waits: also the grain of the traffic chart
+
+# What each state of the firmware is as a step of the journey.
+_STEPS = {
+    "IDENTITY": "read identity",
+    "LINK": "join",
+    "CLOCK": "set clock",
+    "REGISTER": "register",
+    "CONNECT": "log in",
+    "ONLINE": "report",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to take on the journey. `heap` is MicroPython's, with its suffix (`64k`)."""
+
+    chip: str = "esp32"
+    registration: str = "regnwl"
+    heap: str = "64k"
+    reports: int = 3
+    patience_s: float = 90.0
+    """From the board's start to the last acknowledged report."""
+
+
+def run(
+    plan: Plan | None = None, *, watcher: Watcher | None = None, folder: Path | None = None
+) -> JourneyResult:
+    """Take the Aliyun journey once. What fails on the way is in the result, not raised.
+
+    `folder` keeps flash, logs and the cloud's records; without it nothing is left.
+    """
+    plan = plan or Plan()
+    recorder = Recorder(watcher or Watcher())
+    journey = _Journey(plan, recorder)
+    failure: ImprintError | None = None
+    with ExitStack() as stack:
+        if folder is None:
+            temporary = tempfile.TemporaryDirectory(prefix="imprint-demo-")
+            folder = Path(stack.enter_context(temporary))
+        try:
+            journey.travel(stack, folder)
+        except ImprintError as error:
+            recorder.end(str(error), ok=False)
+            failure = error
+        journey.look_back()
+        recorder.close()  # what taking it all down looks like is no part of the journey
+        return journey.result(failure)
+
+
+class _Journey:
+    """One run's parts. They are there from the step on that makes them."""
+
+    def __init__(self, plan: Plan, recorder: Recorder) -> None:
+        self._plan = plan
+        self._recorder = recorder
+        self._began = datetime.now().astimezone().isoformat(timespec="seconds")
+        self._facts: dict[str, str] = {}
+        self._cloud: AliyunCloud | None = None
+        self._air: AccessPoint | None = None
+        self._registrations = 0
+        self._mpy_bytes = 0
+        self._told: set[str] = set()
+        self._last_error: DeviceErrorInfo | None = None
+
+    def travel(self, stack: ExitStack, folder: Path) -> None:
+        """Every step, in order. Raises ImprintError where it ends early."""
+        plan, step = self._plan, self._recorder.step
+        kind = boards.load(f"{plan.chip}-generic")
+        with step("find MicroPython") as detail:
+            found = runtime.find("i386")
+            detail.append(f"{found.version}, {found.arch}, heap {plan.heap}")
+        with step("start cloud"):
+            self._cloud = cloud = stack.enter_context(AliyunCloud(folder / "cloud"))
+        with step("start board") as detail:
+            password = secrets.token_hex(8)
+            self._air = air = AccessPoint(
+                _SSID, password, cloud.endpoints, on_event=self._recorder.take_air
+            )
+            board = stack.enter_context(
+                Board(folder / "board", chip=plan.chip, doors=(), access_point=air, heap=plan.heap)
+            )
+            detail.append("blank flash")
+        self._facts = {
+            "Board": f"{kind.title} (virtual), MAC {board.mac.hex(':')}",
+            "Cloud": f"Aliyun IoT Platform (local), {cloud.config.region}",
+            "Registration": plan.registration,
+            "Interpreter": f"MicroPython {found.version}, {found.arch}, heap {plan.heap}",
+            "Wi-Fi": f"{_SSID} (virtual access point)",
+        }
+        with step("build images") as detail:
+            self._mpy_bytes = sum(map(len, image.mpy_files(firmware_dir()).values()))
+            segments = image.layout(
+                kind,
+                firmware=image.virtual_firmware(kind),
+                vfs=image.build_vfs(kind, firmware_dir()),
+            )
+            detail.append(f"firmware of {self._mpy_bytes:,} B as .mpy")
+        with step("flash") as detail:
+            self._flash(board, kind, segments, detail)
+        identity = _identity(plan, cloud, board.mac.hex(), password)
+        with step("inject identity") as detail:
+            self._inject(board, identity, detail)
+        self._watch(board)
+
+    def _flash(
+        self, board: Board, kind: boards.Board, segments: list[flash.Segment], detail: list[str]
+    ) -> None:
+        say, enter = self._recorder.say, self._recorder.enter
+        enter("ROM")
+        began = self._recorder.now()
+
+        def progress(what: str, at: int, most: int) -> None:
+            self._recorder.progress(f"{what} {100 * at // max(1, most)} %")
+
+        done = flash.flash(
+            board.url,
+            kind.chip,
+            segments,
+            flash_size=kind.flash_size,
+            baud=kind.flash_baud,
+            progress=progress,
+        )
+        say(Party.BENCH, Party.BOARD, "esptool: compare, write", done.wire_bytes, at_s=began)
+        for part in done.segments:
+            if part.written:
+                say(Party.BOARD, Party.BENCH, f"{part.label}: MD5 verified", part.written)
+        detail.append(f"{done.written:,} B written and verified by esptool")
+
+    def _inject(self, board: Board, identity: Identity, detail: list[str]) -> None:
+        say = self._recorder.say
+        with Repl(board.url) as repl:
+            self._recorder.enter("REPL")
+            say(Party.BENCH, Party.BOARD, "raw REPL: identity, root CA")
+            inject.inject(repl, identity)
+            say(Party.BOARD, Party.BENCH, "read back from NVS, compared")
+        detail.append("read back from NVS and compared")
+
+    def _watch(self, board: Board) -> None:
+        """Switch the board off and on, and listen until it has done its work."""
+        deadline = time.monotonic() + self._plan.patience_s
+        port = open_port(board.url, timeout_s=_LISTEN_S)
+        with port:
+            self._recorder.say(Party.BENCH, Party.BOARD, "power off and on")
+            self._recorder.begin("boot")
+            self._recorder.enter("ROM")
+            board.power_off()
+            board.power_on()
+            decoder = Decoder()
+            while len(self._acknowledged()) < self._plan.reports:
+                if time.monotonic() > deadline:
+                    raise JourneyFailedError(
+                        f"{len(self._acknowledged())} of {self._plan.reports} reports were "
+                        f"acknowledged within {self._plan.patience_s:g} s",
+                        next_step="Look at the last state and error of the board above.",
+                    )
+                for item in decoder.feed(port.read(max(1, port.in_waiting))):
+                    if isinstance(item, Event):
+                        self._take(item)
+                self.look_back()
+        self._recorder.end(f"{len(self._acknowledged())} reports acknowledged")
+
+    def _take(self, event: Event) -> None:
+        state = str(event.data.get("s")) if event.name == "state" else ""
+        if name := _STEPS.get(state):
+            self._recorder.end()
+            self._recorder.begin(name)
+        self._recorder.take_console(event)
+        if state == "HALT":
+            raise self._halted()
+        if event.name == "error":
+            self._last_error = event.error
+            self._recorder.end(str(event.data.get("name")), ok=False)
+        elif event.matches("reported.acked"):
+            self._told.add(str(event.data.get("id")))
+            self._recorder.progress(f"{len(self._told)} of {self._plan.reports}")
+
+    def _halted(self) -> JourneyFailedError:
+        info = self._last_error
+        if info is None:
+            return JourneyFailedError("the board halted and did not say why")
+        return JourneyFailedError(
+            f"the board halted with error {info.code} {info.name}: {info.cause}",
+            next_step=info.next_step,
+        )
+
+    def look_back(self) -> None:
+        """Note what cloud and access point know by now."""
+        if self._cloud is not None:
+            self._recorder.take_cloud(self._cloud.events)
+            self._registrations = sum(d["registrations"] for d in self._cloud.devices())
+        if self._air is not None:
+            self._recorder.sample_traffic(self._air.bytes_up, self._air.bytes_down)
+
+    def _acknowledged(self) -> set[str]:
+        """Reports of which both sides say so: the board got the reply, the cloud the points."""
+        return self._told & self._recorder.acknowledged
+
+    def result(self, failure: ImprintError | None) -> JourneyResult:
+        """The whole record."""
+        recorder = self._recorder
+        heap = tuple(recorder.heap)
+        return JourneyResult(
+            journey="aliyun",
+            outcome=FAILED if failure else ACKNOWLEDGED,
+            began=self._began,
+            facts=self._facts,
+            steps=tuple(recorder.steps),
+            messages=recorder.in_order(),
+            states=recorder.states(),
+            traffic=tuple(recorder.traffic),
+            heap=heap,
+            heap_limit_bytes=heap_bytes(self._plan.heap),
+            registrations=self._registrations,
+            reports=len(self._acknowledged()),
+            bytes_up=self._air.bytes_up if self._air else 0,
+            bytes_down=self._air.bytes_down if self._air else 0,
+            heap_peak_bytes=max((sample.used for sample in heap), default=None),
+            mpy_bytes=self._mpy_bytes,
+            failure=str(failure) if failure else "",
+            next_step=failure.next_step if failure else "",
+        )
+
+
+def heap_bytes(text: str) -> int:
+    """`64k` as MicroPython's -X heapsize reads it."""
+    factor = {"k": 1 << 10, "m": 1 << 20}.get(text[-1:].lower(), 1)
+    return int(text.rstrip("kKmM")) * factor
+
+
+def _identity(plan: Plan, cloud: AliyunCloud, mac: str, password: str) -> Identity:
+    """What the unit is told: a product made for this journey, and no more than it needs."""
+    product_key = cloud.create_product()
+    raw: dict[str, Any] = {
+        "journey": "aliyun",
+        "product_key": product_key,
+        "registration": plan.registration,
+        "root_ca": str(cloud.ca_pem.resolve()),
+        "region": cloud.config.region,
+        "wifi_ssid": _SSID,
+        "wifi_password": password,
+        "interval_s": _INTERVAL_S,
+    }
+    if plan.registration == "none":
+        raw["device_name"] = mac
+        raw["device_secret"] = cloud.create_device(product_key, mac).reveal().decode()
+    else:
+        raw["product_secret"] = cloud.product_secret(product_key).reveal().decode()
+        if plan.registration == "register":
+            cloud.create_device(product_key, mac)
+    return identities.check(raw, origin="the demo", folder=cloud.folder)
