@@ -193,7 +193,9 @@ def test_ctrl_c_interrupts_whatever_runs(tmp_path: Path, main: str) -> None:
         chip.expect(b"hangs")
         chip.feed(b"\x03\x03\x03")
         assert b"KeyboardInterrupt" in chip.expect(b">>> ")
-        assert chip.execute("with open('g', 'w') as f: f.write('y')\nprint(open('g').read())") == "y"
+        assert (
+            chip.execute("with open('g', 'w') as f: f.write('y')\nprint(open('g').read())") == "y"
+        )
         assert chip.resets == []
 
 

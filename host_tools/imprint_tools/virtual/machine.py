@@ -159,7 +159,7 @@ class Machine:
     async def stop(self) -> None:
         """Hold the chip in reset: the guest ends at once, its connections are cut."""
         self._halt()
-        self.access_point.close()
+        await self.access_point.close()
 
     def close(self) -> None:
         """Let go of what `stop` leaves open: UARTs that nobody handed in."""

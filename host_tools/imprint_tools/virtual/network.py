@@ -11,11 +11,12 @@ thread. One access point serves one board.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
@@ -99,13 +100,14 @@ class AccessPoint:
         """Serve in the running loop."""
         self._loop = asyncio.get_running_loop()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Cut everything and let go of all sockets."""
         self._cut()
         for relay in self._relays.values():
             relay.close()
         self._relays.clear()
         self._loop = None
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def set_up(self, up: bool) -> None:
         """Switch the access point on, or off with all that goes through it."""
@@ -141,9 +143,9 @@ class AccessPoint:
     def event(self, name: str, **details: Any) -> None:
         self.on_event({"event": name, "t": time.time(), **details})
 
-    def spawn(self, work: Any) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a relay's coroutine; `cut` cancels it."""
-        task = asyncio.ensure_future(work)
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -273,12 +275,15 @@ class _Relay:
             if not writers:
                 guest.close()
             for writer in writers:
-                if not clean:
+                if clean:
+                    writer.close()
+                else:
                     _linger_none(writer.get_extra_info("socket"))
                     writer.transport.abort()
-                else:
-                    writer.close()
             self._ap.closed(record)
+            for writer in writers:
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
 
 
 class _Dropped(Exception):
@@ -557,10 +562,8 @@ def _bound(protos: dict[str, Endpoint | None]) -> dict[str, socket.socket]:
 
 def _try_send(sock: socket.socket | None, data: bytes) -> None:
     if sock is not None and sock.fileno() >= 0:
-        try:
+        with contextlib.suppress(OSError):  # a datagram may be lost
             sock.send(data)
-        except OSError:
-            pass  # a datagram may be lost
 
 
 def _linger_none(sock: Any) -> None:
