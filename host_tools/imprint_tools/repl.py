@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import binascii
+import builtins
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,8 +24,10 @@ from mpremote.transport import (  # type: ignore[import-untyped]
 from imprint_tools.errors import DeviceError, PortError
 from imprint_tools.ports import open_port
 
-_ENTER_TIMEOUT_S = 10  # the soft reset within it runs boot.py and remounts the file system
-_EXEC_TIMEOUT_S = 15
+# A board that boots, or waits in C for a peer, does not hear the first Ctrl-C; so ask again. An
+# attempt spans a soft reset, which mounts the file system and runs boot.py.
+_ENTER_TIMEOUTS_S = (1, 2, 5)
+_SILENCE_S = 10
 _BYTE_TIMEOUT_S = 10
 _CHUNK = 384  # bytes of data a statement: small enough for a parser on a 64 kB heap
 
@@ -58,11 +61,13 @@ class Repl:
         with Repl("/dev/ttyUSB0") as repl:
             repl.call("print(repr(1 + 1))")
 
-    Leaving the block leaves the raw REPL; `restart()` resets the chip instead.
+    Leaving the block leaves the raw REPL; `restart()` resets the chip instead. A board that says
+    nothing for `silence_s` while it runs something counts as gone.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, silence_s: float = _SILENCE_S) -> None:
         self.url = url
+        self._silence_s = silence_s
         self._port = open_port(url, timeout_s=_BYTE_TIMEOUT_S)
         self._port.write_timeout = _BYTE_TIMEOUT_S
         self._transport = _Transport(self._port)
@@ -124,10 +129,16 @@ class Repl:
         self._transport.in_raw_repl = False
 
     def _enter(self) -> None:
-        self._transport.enter_raw_repl(soft_reset=True, timeout_overall=_ENTER_TIMEOUT_S)
+        for timeout_s in _ENTER_TIMEOUTS_S:
+            try:
+                self._transport.enter_raw_repl(soft_reset=True, timeout_overall=timeout_s)
+                return
+            except TransportError:
+                continue
+        raise TransportError("no raw REPL")
 
     def _exec(self, code: str | bytes) -> bytes:
-        output, errors = self._transport.exec_raw(code, timeout=_EXEC_TIMEOUT_S)
+        output, errors = self._transport.exec_raw(code, timeout=self._silence_s)
         if errors:
             raise TransportExecError(output, errors.decode("utf-8", "replace"))
         return bytes(output)
@@ -155,7 +166,9 @@ class Repl:
 
 
 def _kind(traceback: str) -> str:
-    """The exception's type alone: its text may quote the data that it choked on."""
+    """The exception's type, if Python knows it: anything else may quote data."""
     last = traceback.strip().splitlines()[-1:] or [""]
-    kind = last[0].partition(":")[0].strip()
-    return kind if kind.isidentifier() else "an exception"
+    kind = getattr(builtins, last[0].partition(":")[0].strip(), None)
+    if isinstance(kind, type) and issubclass(kind, BaseException):
+        return kind.__name__
+    return "an exception"

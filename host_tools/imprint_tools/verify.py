@@ -43,7 +43,9 @@ def _code(folder, found):
     for entry in os.ilistdir(folder or "/"):
         path = folder + "/" + entry[0]
         if entry[1] & 0x4000:
-            _code(path, found)
+            # A ROMFS is part of the flashed image, which `flashed` compares.
+            if path != "/rom":
+                _code(path, found)
         elif path.endswith(".py") or path.endswith(".mpy"):
             found.append(path)
     return found
