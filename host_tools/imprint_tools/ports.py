@@ -6,6 +6,7 @@ Importing this module teaches pyserial, and so esptool and mpremote in this proc
 from __future__ import annotations
 
 import errno
+import re
 
 import serial  # type: ignore[import-untyped]  # pyserial has no types
 
@@ -27,8 +28,10 @@ def open_port(port: str, baud: int = 115_200, *, timeout_s: float | None = None)
 
 def port_error(port: str, error: Exception) -> PortError:
     """What pyserial or the system said about `port`, with the next step."""
-    code = getattr(error, "errno", None)
     text = str(error)
+    code = getattr(error, "errno", None)
+    if code is None and (named := re.search(r"\[Errno (\d+)\]", text)):
+        code = int(named[1])  # pyserial's RFC 2217 client keeps it in the text only
     if code in (errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ECONNREFUSED):
         return PortError(
             f"there is no port {port}",

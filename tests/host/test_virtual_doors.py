@@ -26,7 +26,7 @@ import serial
 from imprint_tools import ports
 from imprint_tools.errors import BenchStateError, PortError
 from imprint_tools.partitions import APP, TABLE_OFFSET, Partition, build
-from imprint_tools.virtual import control, slip
+from imprint_tools.virtual import control, slip, unixsocket
 from imprint_tools.virtual.board import Board
 from imprint_tools.virtual.devkit import State
 from imprint_tools.virtual.flash import Flash
@@ -171,7 +171,8 @@ def test_a_second_client_hears_that_the_port_is_busy(board: Board) -> None:
 
 def test_absent_ports_are_told_apart(tmp_path: Path) -> None:
     """No device, no board: the error names the port."""
-    for url in (str(tmp_path / "nothing"), "virtual://no-such-board"):
+    absent = (str(tmp_path / "nothing"), "virtual://no-such-board", "rfc2217://127.0.0.1:1")
+    for url in absent:
         with pytest.raises(PortError, match="there is no port"):
             opened(url)
 
@@ -185,6 +186,15 @@ def test_a_sync_frame_pulls_into_download_mode(board: Board) -> None:
         assert port.read(20 + 8 * len(SYNC_ANSWER)).endswith(SYNC_ANSWER * 8)
         assert board.state is State.DOWNLOAD
     board.expect(b"started by HARD")
+
+
+def test_a_client_that_dies_does_not_hurt(board: Board) -> None:
+    """Half a frame and a close: the board boots, and the next SYNC is answered."""
+    for url in (board.port, board.url):
+        with opened(url) as port:
+            port.write(SYNC_FRAME + b"\xc0\x00\x03\x10\x40")
+            port.read_until(SYNC_ANSWER * 8)
+        board.expect(b"started by HARD")
 
 
 def test_bytes_written_before_a_close_count(board: Board) -> None:
@@ -256,11 +266,17 @@ def test_virtual_behaves_as_a_port(board: Board) -> None:
         assert port.in_waiting == 0
 
 
+def test_a_board_lives_in_a_deep_folder(tmp_path: Path) -> None:
+    """A path longer than a unix socket's name may be does not matter."""
+    with Board(tmp_path.joinpath(*["folder"] * 30, "deep")) as board, opened(board.url) as port:
+        port.write(SYNC_FRAME)
+        assert port.read_until(SYNC_ANSWER).endswith(SYNC_ANSWER)
+        assert control.request(board.folder, "status")["state"] == "download mode"
+
+
 def test_a_foreign_client_does_no_harm(board: Board) -> None:
     """Bytes that are not the door's protocol end that connection only."""
-    with socket.socket(socket.AF_UNIX) as stranger:
-        stranger.settimeout(5)
-        stranger.connect(os.path.relpath(board.folder / "line.sock"))
+    with unixsocket.connect(board.folder / "line.sock", timeout_s=5) as stranger:
         assert stranger.recv(1) == b"+"
         stranger.sendall(b"GET / HTTP/1.0\r\n\r\n" * 4000)
         while stranger.recv(1000):

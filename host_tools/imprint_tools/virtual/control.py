@@ -41,7 +41,7 @@ async def serve(folder: Path, handler: Handler) -> asyncio.Server:
         finally:
             writer.close()
 
-    return await asyncio.start_unix_server(
+    return await asyncio.start_server(
         client, sock=unixsocket.listen(folder / SOCKET_NAME), limit=_LINE_LIMIT
     )
 

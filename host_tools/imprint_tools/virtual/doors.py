@@ -307,7 +307,7 @@ class SocketDoor(_StreamDoor):
 
     async def open(self) -> None:
         listener = unixsocket.listen(self._path)
-        self._server = await asyncio.start_unix_server(self._serve, sock=listener)
+        self._server = await asyncio.start_server(self._serve, sock=listener)
         self.url = self._future_url
 
     async def close(self) -> None:
