@@ -32,7 +32,7 @@ def may_publish(
     topic: str, product_key: str, device_name: str, user_topics: Mapping[str, str]
 ) -> bool:
     own = f"{product_key}/{device_name}"
-    if len(topic.encode()) > _TOPIC_MAX:
+    if _too_long(topic):
         return False
     if topic.startswith(user(product_key, device_name)):
         return _user_right(topic, product_key, device_name, user_topics, PUB)
@@ -48,7 +48,7 @@ def may_subscribe(
 ) -> bool:
     """Wildcards may stand only after the device's own names."""
     own = f"{product_key}/{device_name}"
-    if len(topic_filter.encode()) > _TOPIC_MAX:
+    if _too_long(topic_filter):
         return False
     if topic_filter.startswith(user(product_key, device_name)):
         return _user_right(topic_filter, product_key, device_name, user_topics, SUB)
@@ -61,6 +61,10 @@ def may_subscribe(
     return topic_filter.startswith(
         (system(product_key, device_name), f"/ext/session/{own}/", f"/broadcast/{product_key}/")
     )
+
+
+def _too_long(topic: str) -> bool:
+    return len(topic.encode("utf-8", "surrogatepass")) > _TOPIC_MAX
 
 
 def _user_right(
