@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import select
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -299,6 +301,29 @@ def test_no_process_is_left(chip: VirtualChip) -> None:
     chip.stop()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_the_chip_dies_with_its_host(tmp_path: Path) -> None:
+    """Not even a killed host leaves MicroPython behind, busy as it may be."""
+    script = (
+        "import pathlib, sys\nsys.path.insert(0, sys.argv[1])\n"
+        "from virtual_chip import VirtualChip\n"
+        f"chip = VirtualChip(pathlib.Path(sys.argv[2]), {{'main.py': {HANG!r}}}).start()\n"
+        "chip.expect(b'hangs')\nprint(chip.machine.pid, flush=True)\nsys.stdin.read()\n"
+    )
+    tests = str(Path(__file__).parent.parent)
+    with subprocess.Popen(  # noqa: S603  this interpreter, no shell
+        [sys.executable, "-c", script, tests, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as host:
+        assert host.stdout is not None
+        guest = os.pidfd_open(int(host.stdout.readline()))
+        try:
+            host.kill()
+            assert select.select([guest], [], [], 5)[0]
+        finally:
+            os.close(guest)
 
 
 # Flash

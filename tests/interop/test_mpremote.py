@@ -32,7 +32,7 @@ def mpremote(chip: VirtualChip, tmp_path: Path) -> Mpremote:
     chip.expect(b"main runs")
 
     def run(*args: str, stdin: bytes = b"") -> str:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603  mpremote itself, no shell
             [sys.executable, "-m", "mpremote", "connect", port, *args],
             input=stdin, capture_output=True, timeout=30, cwd=tmp_path, check=False,
         )  # fmt: skip

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -119,7 +118,7 @@ class Machine:
         self._running = False
         self._interrupt_char = _CTRL_C
         self._interrupt_wanted = False
-        self._interrupted_at = -_SIGINT_SPACING_S
+        self._interrupt_pause: asyncio.TimerHandle | None = None
         self._watchdog: asyncio.TimerHandle | None = None
         self._watchdog_s = 0.0
 
@@ -204,7 +203,6 @@ class Machine:
             self._watchdog = None
         if stdin := self._end_guest():
             stdin.close()
-        self._interrupt_wanted = False
         self._silicon.station.power_off()
 
     def _end_guest(self) -> Pipe | None:
@@ -212,6 +210,7 @@ class Machine:
         guest, self._guest = self._guest, None
         if guest is None:
             return None
+        self._program_changes()
         loop = asyncio.get_running_loop()
         loop.remove_reader(guest.wire)
         loop.remove_reader(guest.stdout)
@@ -232,13 +231,31 @@ class Machine:
             self._on_console(data.replace(b"\n", b"\r\n"))
 
     def _interrupt(self) -> None:
-        now = time.monotonic()
+        """Send SIGINT; while the last one may be pending, later, if the program still runs."""
         guest = self._guest
-        if guest is None or now - self._interrupted_at < _SIGINT_SPACING_S:
+        if guest is None:
             return
-        self._interrupted_at = now
+        if self._interrupt_pause:
+            self._interrupt_wanted = True
+            return
+        loop = asyncio.get_running_loop()
+        self._interrupt_pause = loop.call_later(_SIGINT_SPACING_S, self._interrupt_again)
         guest.send_signal(signal.SIGINT)
-        asyncio.get_running_loop().call_later(_NUDGE_S, self._nudge, guest)
+        loop.call_later(_NUDGE_S, self._nudge, guest)
+
+    def _interrupt_again(self) -> None:
+        self._interrupt_pause = None
+        if self._interrupt_wanted:
+            self._interrupt_wanted = False
+            self._interrupt()
+
+    def _program_changes(self) -> bool:
+        """No interrupt is pending between two programs; whether one was wanted before."""
+        wanted, self._interrupt_wanted = self._interrupt_wanted, False
+        if self._interrupt_pause:
+            self._interrupt_pause.cancel()
+            self._interrupt_pause = None
+        return wanted
 
     def _nudge(self, guest: GuestProcess) -> None:
         if guest is self._guest and self._running:
@@ -268,8 +285,7 @@ class Machine:
             guest.talked = True
             self._running = bool(a)
             self._interrupt_char = _CTRL_C
-            wanted, self._interrupt_wanted = self._interrupt_wanted, False
-            if a and wanted:
+            if self._program_changes() and a:
                 self._interrupt()
         elif op is Op.KBD_INTR:
             self._interrupt_char = a
