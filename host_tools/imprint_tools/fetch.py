@@ -1,4 +1,4 @@
-"""Downloads a file whose hash is known before: MicroPython's .bin, as a board's TOML names it.
+"""MicroPython's .bin: from a file, or downloaded as a board's TOML names it.
 
 The hash decides, so a file in the cache is as good as a new one, and one that does not match is
 never kept. https only; plain http is for a server on this very machine (tests, a bench's mirror).
@@ -19,12 +19,40 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
+from imprint_tools import image
+from imprint_tools.boards import Board
 from imprint_tools.errors import FetchError, FirmwareFileError
 from imprint_tools.paths import cache_dir
 
 BYTES_MAX = 16 << 20  # the largest flash that MicroPython's builds are for
 _CHUNK = 64 << 10
 _WAIT_S = 20  # for a connection, or for the next bytes of one
+
+
+def micropython(board: Board, file: Path | None = None, *, virtual: bool = False) -> bytes:
+    """MicroPython's merged .bin for `board`, unchecked: `file`, or what the board's TOML names.
+
+    `virtual` makes the one that a virtual board wants to see. Raises FirmwareFileError when none
+    is named, FetchError.
+    """
+    if virtual:
+        return image.virtual_firmware(board)
+    if file is None:
+        if board.firmware is None:
+            raise FirmwareFileError(
+                f"the board {board.name} names no MicroPython to fetch",
+                next_step="Download its .bin from micropython.org and give it with --firmware; "
+                "for a virtual board: --virtual.",
+            )
+        file = fetch(board.firmware.url, board.firmware.sha256)
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(BYTES_MAX + 1)
+    except OSError as error:
+        raise FirmwareFileError(f"{file}: {error.strerror}") from None
+    if len(data) > BYTES_MAX:
+        raise FirmwareFileError(f"{file} is larger than {BYTES_MAX} bytes")
+    return data
 
 
 def fetch(

@@ -96,6 +96,25 @@ def board_option(function: _F) -> _F:
     )(function)
 
 
+def firmware_options(function: _F) -> _F:
+    """Add `--firmware` and `--virtual`: which MicroPython."""
+    function = click.option(
+        "--virtual", is_flag=True, help="For a virtual board (virtual:// says so by itself)."
+    )(function)
+    return click.option(
+        "--firmware",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="MicroPython's .bin; fetched as the board's TOML names it by default.",
+    )(function)
+
+
+def wants_virtual(url: str, firmware: Path | None, virtual: bool) -> bool:
+    """Whether the image of a virtual board is meant: said so, or by its port and no file."""
+    if virtual and firmware is not None:
+        raise click.UsageError("--virtual and --firmware exclude each other")
+    return virtual or (firmware is None and url.startswith("virtual://"))
+
+
 def identity_options(*, required: bool) -> Callable[[_F], _F]:
     """Add `--identity` and `--row`: where the identity comes from."""
 
