@@ -129,6 +129,15 @@ def check_cuts(before: bytes, change: tuple[str, str, Value], wanted: int | None
     return region.image()
 
 
+def disguised() -> bytes:
+    """A blob whose every slot reads as a sound item, as when an NVS image is stored in NVS."""
+    region = BytesRegion(2 * SECTOR)
+    nvs = NvsPartition(region)
+    for number in range(12):
+        nvs.set_i32("imprint", f"forged{number}", number)
+    return region.read(64, 13 * 32) * 3
+
+
 blobs = st.builds(
     lambda size, seed: bytes((seed + n * n) & 0xFF for n in range(size)),
     st.sampled_from([0, 1, 31, 32, 33, 64, 500, 1500, 3900, 4000, 4001, 5000]),
@@ -141,6 +150,7 @@ values = st.one_of(
     st.text(max_size=40).filter(lambda text: "\0" not in text),
     blobs,
     blank_looking,
+    st.just(disguised()),
     st.none(),
 )
 changes = st.tuples(st.sampled_from(["imprint", "b"]), st.sampled_from(["x", "y", "z"]), values)
@@ -166,6 +176,7 @@ SWEEP: list[tuple[str, str, Value]] = [
     ("imprint", "cred_a", b"a" * 700),
     ("imprint", "cred_a", b"A" * 701),
     ("imprint", "n", 1),
+    ("imprint", "cred_b", disguised()),
     ("imprint", "n", "now a string " * 20),
     ("imprint", "cred_b", b"\xff" * 900),
     ("imprint", "cred_a", b"b" * 2600),
