@@ -6,8 +6,8 @@
 
 The guest's heap is that of `heap`, and all that stands for silicon is kept on this side. The
 guest's own modules run in place from a ROM image, so they take of the heap, on i386 with 64 kB
-(63,264 B free in a bare unix port), about 5.9 kB: names, functions, the file system's buffers.
-57.4 kB are free when main.py starts; `tests/host/test_virtual_machine.py` holds the limit.
+(63,264 B free in a bare unix port), about 6 kB: names, functions, the file system's buffers.
+57.2 kB are free when main.py starts; `tests/host/test_virtual_machine.py` holds the limit.
 """
 
 from __future__ import annotations
@@ -191,7 +191,12 @@ class Machine:
     def _spawn(self, launch: Launch, stdin: Pipe, *, raw: bool) -> None:
         self._running = False
         self._interrupt_char = _CTRL_C
-        guest = self._guest = GuestProcess(launch, stdin, self._uarts.fds.values(), raw=raw)
+        try:
+            guest = GuestProcess(launch, stdin, self._uarts.fds.values(), raw=raw)
+        except OSError:
+            stdin.close()
+            raise
+        self._guest = guest
         loop = asyncio.get_running_loop()
         loop.add_reader(guest.wire, self._serve, guest)
         loop.add_reader(guest.stdout, self._hear, guest)
@@ -325,5 +330,6 @@ class Machine:
         self._watchdog = loop.call_later(self._watchdog_s, self._bite)
 
     def _bite(self) -> None:
+        self._halt()
         self._on_console(b"E (0) task_wdt: Task watchdog got triggered.\r\n")
-        self._reset(ResetCause.WDT, 0.0)
+        self._on_reset(ResetCause.WDT, 0.0)
