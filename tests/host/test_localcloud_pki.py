@@ -74,7 +74,7 @@ def test_a_verifying_client_refuses_each_bad_server_for_its_own_reason(
 def test_every_variant_is_tried() -> None:
     """The table above and the module agree."""
     tried = test_a_verifying_client_refuses_each_bad_server_for_its_own_reason
-    marks = [m for m in tried.pytestmark if m.name == "parametrize"]  # type: ignore[attr-defined]
+    marks = [m for m in tried.pytestmark if m.name == "parametrize"]
     assert {case[0] for case in marks[0].args[1]} | {pki.GOOD} == set(pki.VARIANTS)
 
 

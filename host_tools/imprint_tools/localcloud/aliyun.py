@@ -133,6 +133,11 @@ class AliyunCloud:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         # The documents name TLS 1.0 to 1.2 and advise 1.2; the C SDK speaks nothing newer.
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_2
+        if key_type == "rsa":
+            # RSA key exchange first, the one that the vendor's C SDK has. In an ECDHE one OpenSSL
+            # signs with PSS, which an mbedTLS 3.6 with TLS 1.3 offers and cannot check in 1.2.
+            context.set_ciphers("AES128-GCM-SHA256:AES256-GCM-SHA384:ECDHE+AESGCM")
+            context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
         context.load_cert_chain(files.chain, files.key)
         return context
 

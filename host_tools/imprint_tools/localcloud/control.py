@@ -23,6 +23,10 @@ _ANSWER_S = 15.0
 _LINE_MAX = 16 * 1024 * 1024
 
 
+class NotUpError(BenchStateError):
+    """Nobody listens in that folder."""
+
+
 class Stop(Exception):
     """Raised by an operation to end `serve`, after its client was told that all is well."""
 
@@ -81,7 +85,7 @@ def ask(folder: Path, operation: str, **arguments: Any) -> Any:
             next_step=f"read {folder / 'cloud.log'}, then end that process",
         ) from None
     except (OSError, ValueError):
-        raise BenchStateError(
+        raise NotUpError(
             f"the local cloud {folder.name} is not up",
             next_step=f"start it: imprint cloud up {folder.name}",
         ) from None

@@ -32,9 +32,8 @@ from imprint_tools.secret import Secret
 
 NAMES = ("aliyun",)
 
-WIFI_SSID = "imprint-bench"
-WIFI_PASSWORD = "imprint-bench"  # noqa: S105 - of a virtual network on loopback, known to all
-"""What an identity made here joins; `imprint board up` has an access point of that name."""
+WIFI_SSID = "imprint"
+"""What an identity made here joins: the open network that `imprint board up` has by default."""
 
 _START_S = 30.0
 _STOP_S = 15.0
@@ -110,19 +109,26 @@ def up(name: str, products: tuple[str, ...] = (), config: Path | None = None) ->
 
 def down(name: str) -> None:
     """Stop that cloud and wait until it has ended. Raises BenchStateError when it is not up."""
+    place = folder(name)
+    state = endpoints.load(place)
     try:
-        process = os.pidfd_open(endpoints.load(folder(name)).pid)
-    except ProcessLookupError:
-        (folder(name) / "cloud.json").unlink()
-        raise BenchStateError(f"the local cloud {name} had ended without a word") from None
-    try:
-        control.ask(folder(name), "stop")
-        if not select([process], [], [], _STOP_S)[0]:
-            raise BenchStateError(
-                f"the local cloud {name} does not stop", next_step="end its process"
-            )
-    finally:
-        os.close(process)
+        process = os.pidfd_open(state.pid)
+        try:
+            control.ask(place, "stop")
+            if not select([process], [], [], _STOP_S)[0]:
+                raise BenchStateError(
+                    f"the local cloud {name} does not stop",
+                    next_step=f"end its process, {state.pid}",
+                )
+        finally:
+            os.close(process)
+    except (ProcessLookupError, control.NotUpError):
+        # It was killed: what it left behind would lead boards astray.
+        (place / "cloud.json").unlink(missing_ok=True)
+        raise BenchStateError(
+            f"the local cloud {name} had ended without a word",
+            next_step=f"read {place / 'cloud.log'}, or start it: imprint cloud up {name}",
+        ) from None
 
 
 def serve(place: Path, config: AliyunConfig, on_ready: Callable[[AliyunCloud], None]) -> None:
@@ -179,7 +185,6 @@ def _write_identity(
         **fields,
         "root_ca": str(cloud.ca_pem),
         "wifi_ssid": WIFI_SSID,
-        "wifi_password": WIFI_PASSWORD,
     }
     # A JSON string is a TOML basic string.
     lines = [f"{name} = {json.dumps(value)}\n" for name, value in document.items()]
