@@ -322,9 +322,7 @@ def test_a_power_cut_while_flashing_leaves_the_board_off(board: Board) -> None:
         port.read(8 * len(SYNC_ANSWER))
         begin = struct.pack("<BBHI4I", 0, 2, 16, 0, 4096, 1, 4096, 0x20000)
         port.write(slip.encode(begin))
-        port.timeout = 0.2
-        assert port.read(1) == b""
-    assert board.state is State.OFF
+        board.wait_for(State.OFF)
     board.reset()
     board.expect(b"started by PWRON")
 

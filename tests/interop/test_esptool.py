@@ -8,9 +8,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import imprint_tools.ports  # noqa: F401  # esptool in this process learns virtual://
 import pytest
 from esptool import cmds
+from imprint_tools import boards, image, ports
 from imprint_tools.virtual.board import Board
 from imprint_tools.virtual.chips import CHIPS
 from imprint_tools.virtual.devkit import State
@@ -153,6 +153,30 @@ def test_as_a_library_over_virtual(board: Board, capsys: pytest.CaptureFixture[s
     assert "Hash of data verified" in capsys.readouterr().out
     booted(board)
     assert board.flash.read(0x50000, len(NOISE)) == NOISE
+
+
+def test_what_was_flashed_runs(board: Board, tmp_path: Path) -> None:
+    """A blank board, a firmware written by esptool: closing the port starts MicroPython."""
+    esptool(board, "erase-flash")
+    booted(board)
+    profile = boards.load(f"{board.chip.name}-generic")
+    firmware = written(tmp_path, image.virtual_firmware(profile))
+    esptool(board, "write-flash", hex(profile.bootloader_offset), firmware)
+    board.expect(b">>> ")
+    with ports.open_port(board.port, timeout_s=10) as port:
+        port.write(b"import machine; machine.reset_cause()\r")
+        assert b"2\r\n>>> " in port.read_until(b"2\r\n>>> ")
+        board.cut(1)
+        port.write(b"open('lost', 'w').close()\r")
+        board.wait_for(State.OFF)
+    board.reset()
+    board.expect(b">>> ")
+    with ports.open_port(board.url, timeout_s=10) as port:
+        port.write(b"import machine; machine.reset_cause()\r")
+        assert b"1\r\n>>> " in port.read_until(b"1\r\n>>> ")
+        port.write(b"machine.deepsleep(10)\r")
+        board.expect(b"DEEPSLEEP_RESET")
+        board.expect(b">>> ")
 
 
 def test_a_power_cut_is_a_failed_write(tmp_path: Path) -> None:

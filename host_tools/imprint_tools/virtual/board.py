@@ -30,9 +30,8 @@ from imprint_tools.virtual.console import Console
 from imprint_tools.virtual.devkit import DevKit, Machine, MachineFactory, State, Uart
 from imprint_tools.virtual.doors import Door, PtyDoor, Rfc2217Door, SocketDoor
 from imprint_tools.virtual.flash import Flash
-from imprint_tools.virtual.machine import Machine as MicroPython
-from imprint_tools.virtual.machine import Rtc
 from imprint_tools.virtual.network import AccessPoint
+from imprint_tools.virtual.silicon import Rtc
 from imprint_tools.virtual.urlhandler.protocol_virtual import SOCKET_NAME
 
 _T = TypeVar("_T")
@@ -78,6 +77,7 @@ class Board:
         self._heap, self._arch = heap, arch
         self._machine = machine or self._micropython
         self._urls: dict[str, str] = {}
+        self._changed = threading.Condition()
         self._check_home()
 
     def start(self) -> None:
@@ -87,7 +87,13 @@ class Board:
         self._flash = Flash(self.folder / "flash.bin", self.flash_size)
         self._rtc = Rtc(self.folder / "clock")
         self._kit = DevKit(
-            self.chip, self.mac, self._flash, self._machine, self.console.write, self._uart
+            self.chip,
+            self.mac,
+            self._flash,
+            self._machine,
+            self.console.write,
+            self._uart,
+            self._state_changed,
         )
         self._control: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
@@ -175,6 +181,12 @@ class Board:
         """Switch the access point on or off."""
         self.access_point.set_up(up)
 
+    def wait_for(self, state: State, timeout_s: float = 10.0) -> None:
+        """Wait until the chip is doing that. Raises TimeoutError."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self.state is state, timeout_s):
+                raise TimeoutError(f"the board is not {state.value}, but {self.state.value}")
+
     def expect(self, needle: bytes, timeout_s: float = 10.0) -> bytes:
         """Wait until the console has shown `needle`; return what came up to it.
 
@@ -220,6 +232,10 @@ class Board:
             raise ValueError(f"no such request: {what}")
         return {"state": self._kit.state.value, "flash_operations": self._flash.ops}
 
+    def _state_changed(self, _state: State) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
     # -- parts ----------------------------------------------------------------------------------
 
     def _door(self, name: str) -> Door:
@@ -233,6 +249,9 @@ class Board:
         return SocketDoor(self._kit, self.folder / SOCKET_NAME, url)
 
     def _micropython(self, **parts: Any) -> Machine:
+        # Here, because it brings the runtime's installer, which a blank board can do without
+        from imprint_tools.virtual.machine import Machine as MicroPython
+
         return MicroPython(
             folder=self.folder,
             access_point=self.access_point,

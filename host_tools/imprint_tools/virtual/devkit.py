@@ -105,8 +105,10 @@ class DevKit:
         machine: MachineFactory,
         console: Callable[[bytes], None],
         uart: Uart,
+        on_state: Callable[[State], None] = lambda _state: None,
     ) -> None:
-        self.state = State.OFF
+        self._state = State.OFF
+        self._on_state = on_state
         self.doors: list[Door] = []
         self._chip = chip
         self._mac = mac
@@ -138,6 +140,16 @@ class DevKit:
         finally:
             transmitter.cancel()
             await self._halt()
+
+    @property
+    def state(self) -> State:
+        """What the chip is doing; `on_state` is told of each change."""
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._state = state
+        self._on_state(state)
 
     # -- what people do to a board --------------------------------------------------------------
 
