@@ -46,8 +46,8 @@ class Event:
 
     @property
     def halted(self) -> bool:
-        """The board has given up until a person acts."""
-        return self.name == "error" and self.data.get("retry_ms") is None
+        """The board has given up until a person acts. The error before it says why."""
+        return self.name == "state" and self.data.get("s") == "HALT"
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,7 @@ def _items(
 ) -> Generator[Item, None, None]:
     deadline = None if timeout_s is None else now() + timeout_s
     decoder = Decoder()
+    last_error: Event | None = None
     try:
         while deadline is None or now() < deadline:
             try:
@@ -156,7 +157,8 @@ def _items(
                     if item.matches(until):
                         return
                     if item.halted:
-                        raise _halted(item, until)
+                        raise _halted(last_error, until)
+                    last_error = item if item.name == "error" else last_error
         yield from decoder.flush()
     finally:
         port.close()
@@ -178,8 +180,8 @@ def _reopen(url: str, baudrate: int, now: Callable[[], float]) -> serial.SerialB
             time.sleep(_POLL_S)
 
 
-def _halted(event: Event, until: str) -> DeviceError:
-    info = event.error
+def _halted(error: Event | None, until: str) -> DeviceError:
+    info = error.error if error is not None else None
     if info is None:
         return DeviceError(f"the board halted before {until}")
     return DeviceError(

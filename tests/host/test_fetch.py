@@ -6,12 +6,15 @@ import hashlib
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from imprint_tools import boards
+from imprint_tools.boards import FirmwareSource
 from imprint_tools.errors import FetchError, FirmwareFileError
-from imprint_tools.fetch import fetch
+from imprint_tools.fetch import fetch, micropython
 
 BODY = b"MicroPython" * 30_000
 HASH = hashlib.sha256(BODY).hexdigest()
@@ -118,3 +121,24 @@ def test_a_server_that_is_not_there(tmp_path: Path) -> None:
         with pytest.raises(FetchError, match="refused") as caught:
             fetch(f"http://127.0.0.1:{bound.getsockname()[1]}/x", HASH, cache=tmp_path)
     assert "--firmware" in caught.value.next_step
+
+
+def test_the_binary_that_a_board_names(
+    server: tuple[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By URL and hash from the board's TOML; a file that is given goes before it."""
+    monkeypatch.setenv("IMPRINT_CACHE", str(tmp_path / "cache"))
+    plain = boards.load("esp32-generic")
+    named = replace(plain, firmware=FirmwareSource("1.25.0", server[0] + "/file", HASH))
+    assert micropython(named) == BODY
+    given = tmp_path / "given.bin"
+    given.write_bytes(b"given")
+    assert micropython(named, given) == b"given"
+    wrong = replace(plain, firmware=FirmwareSource("1.25.0", server[0] + "/file", "0" * 64))
+    with pytest.raises(FirmwareFileError, match="was expected"):
+        micropython(wrong)
+    with pytest.raises(FirmwareFileError, match="names no MicroPython") as caught:
+        micropython(replace(plain, firmware=None))
+    assert "--firmware" in caught.value.next_step
+    with pytest.raises(FirmwareFileError, match="No such file"):
+        micropython(plain, tmp_path / "absent.bin")

@@ -99,7 +99,9 @@ def test_follow_ends_when_the_time_is_up(line: tuple[int, str]) -> None:
 def test_follow_ends_when_the_board_gives_up(line: tuple[int, str]) -> None:
     """A halted board will not come online: its error, cause and next step are ours."""
     items = monitor.follow(line[1], until="online", timeout_s=10)
-    os.write(line[0], b'@imprint {"t":9,"e":"error","code":101,"name":"IdentityMissing"}\n')
+    os.write(line[0], b'@imprint {"t":9,"e":"error","code":101,"retry":false}\n')
+    assert isinstance(next(items), Event)
+    os.write(line[0], b'@imprint {"t":9,"e":"state","s":"HALT"}\n')
     with pytest.raises(DeviceError, match="halted with error 101") as caught:
         list(items)
     assert "imprint inject" in caught.value.next_step
@@ -167,15 +169,17 @@ def test_every_device_error_has_words() -> None:
         assert info.next_step, info.name
 
 
-def test_codes_and_retry_are_inherited() -> None:
-    """`retry` is the base's where a class gives none, and a class without code has no row."""
+def test_codes_are_read_with_their_words() -> None:
+    """`retry` is that of the class that the text names; a number without a text has no row."""
     found = device_errors.parse(
-        'class A(Exception):\n    """Root."""\n    code = 0\n    retry = False\n'
-        'class B(A):\n    """Weather."""\n    retry = True\n'
-        'class C(B):\n    """It rains\n    hard.\n\n    Next: take an\n    umbrella.\n    """\n'
-        "    code = 7\n"
+        'class Setup(Exception):\n    """Ours."""\n    retry = False\n'
+        'class Weather(Exception):\n    """Not ours."""\n    retry = True\n'
+        "_LIMIT = const(3)\n"
+        '_LEFT_OPEN = const(7)\n"""Setup: A window\nis open.\n\nNext: close\nit.\n"""\n'
+        '_RAIN = const(8)\n"""Weather: It rains.\n\nNext: take an umbrella.\n"""\n'
     )
     assert found == {
-        7: device_errors.DeviceErrorInfo(7, "C", True, "It rains hard.", "take an umbrella.")
+        7: device_errors.DeviceErrorInfo(7, "LeftOpen", False, "A window is open.", "close it."),
+        8: device_errors.DeviceErrorInfo(8, "Rain", True, "It rains.", "take an umbrella."),
     }
     assert "does not know" in device_errors.explain(99999).cause

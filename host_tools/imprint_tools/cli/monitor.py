@@ -11,12 +11,19 @@ from imprint_tools.cli.output import json_option
 from imprint_tools.cli.types import port_option, resolve_port
 from imprint_tools.monitor import Event, Item, Link, Text
 
+_UNTIL_S = 300  # a first power-on, registration with its retries included, is done long before
+
 
 @click.command()
 @port_option
 @click.option("--baud", default=115200, show_default=True, help="Baud rate of the console.")
 @click.option("--until", metavar="EVENT", help="Stop at this event, e.g. online, reported.acked.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), help="Seconds in all.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0),
+    help="Seconds in all; with --until 300 unless given.",
+)
 @json_option
 def monitor(
     port: str | None, baud: int, until: str | None, timeout_s: float | None, as_json: bool
@@ -26,6 +33,8 @@ def monitor(
     With --until the exit status says whether the event came: 0, or 23 when the time was up or
     the board gave up before. With --json each line of output is one JSON object.
     """
+    if until is not None and timeout_s is None:
+        timeout_s = _UNTIL_S
     items = library.follow(resolve_port(port), baudrate=baud, until=until, timeout_s=timeout_s)
     try:
         for item in items:
@@ -55,7 +64,8 @@ def _line(item: Item) -> str:
 
 
 def _event_line(event: Event) -> str:
-    fields = {key: value for key, value in event.data.items() if key not in ("code", "name")}
+    hidden = ("code", "name", "retry") if event.error is not None else ()
+    fields = {key: value for key, value in event.data.items() if key not in hidden}
     if event.name == "state":
         words = str(fields.pop("s", ""))
     elif event.error is not None:
@@ -67,8 +77,4 @@ def _event_line(event: Event) -> str:
     if event.error is None:
         return line
     indent = "\n" + " " * 14
-    ending = "gives up until a person acts" if event.halted else "tries again by itself"
-    return (
-        f"{line}{indent}{event.error.cause}{indent}next: {event.error.next_step}"
-        f"{indent}The board {ending}."
-    )
+    return f"{line}{indent}{event.error.cause}{indent}next: {event.error.next_step}"
