@@ -452,6 +452,15 @@ def test_a_device_may_publish_to_its_own_topics_only(
     assert event["reason"] == reason
 
 
+def test_a_payload_beyond_256_kb_is_dropped(cloud: AliyunCloud) -> None:
+    """It still fits a packet that is taken, so the connection lives."""
+    with online(cloud) as client:
+        client.publish(f"/{PK}/{DN}/user/update", bytes(256 * 1024 + 1), packet_id=5)
+        assert client.packet() == (0x40, b"\x00\x05")
+    event = cloud.event_log.wait("publish-refused", timeout_s=WAIT_S)
+    assert event["reason"] == "payload-too-big"
+
+
 @pytest.mark.parametrize(
     ("topic_filter", "granted"),
     [

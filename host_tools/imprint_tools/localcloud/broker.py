@@ -201,6 +201,9 @@ class Broker:
             link.closing = link.closing or "TLS failed"
         except OSError as error:
             link.closing = link.closing or f"lost ({type(error).__name__})"
+        except asyncio.CancelledError:
+            link.closing = link.closing or "the cloud stops"
+            raise
         finally:
             name = link.session.name
             if name is not None and self._links.get(name) is link:
