@@ -243,6 +243,20 @@ def test_virtual_has_modem_lines(board: Board) -> None:
         board.expect(b"started by HARD")
 
 
+def test_a_reset_by_the_lines_is_the_only_one(board: Board) -> None:
+    """After a SYNC and a hard reset, closing the port does not reset the program again."""
+    with opened(board.url) as port:
+        port.write(SYNC_FRAME)
+        port.read_until(SYNC_ANSWER * 8)
+        port.dtr = False
+        port.rts = True
+        port.rts = False
+        board.expect(b"started by HARD")
+    with opened(board.url) as port:
+        port.write(b"the same life")
+        assert b"started" not in board.expect(b"the same life")
+
+
 def test_virtual_behaves_as_a_port(board: Board) -> None:
     """Timeouts, waiting bytes and resets of the input are pyserial's."""
     with opened(board.url, timeout_s=0) as port:

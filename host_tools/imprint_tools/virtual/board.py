@@ -171,7 +171,8 @@ class Board:
 
     def power_on(self) -> None:
         """Put the plug in. Returns when it has booted or cannot."""
-        self._run(self._kit.power_on(), _BOOT_S)
+        if self.state is State.OFF:
+            self._run(self._kit.reset(), _BOOT_S)
 
     def cut(self, after: int, *, torn: bool = False) -> None:
         """Order a power cut at the `after`-th flash operation from now; `torn` halves it."""
@@ -205,7 +206,7 @@ class Board:
             self._urls[name] = door.url
         self._control = await control.serve(self.folder, self._answer)
         self._write_state(up=True)
-        await self._kit.power_on()
+        await self._kit.reset()
 
     async def _down(self) -> None:
         for door in self._kit.doors:

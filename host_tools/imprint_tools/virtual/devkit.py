@@ -153,12 +153,8 @@ class DevKit:
 
     # -- what people do to a board --------------------------------------------------------------
 
-    async def power_on(self) -> None:
-        """Give it power, or press its EN button when it has."""
-        await self._done(self._reset)
-
     async def reset(self) -> None:
-        """Press EN. A board without power gets it back."""
+        """Press EN; a board without power gets it. Done when it has booted or cannot."""
         await self._done(self._reset)
 
     async def power_off(self) -> None:
@@ -216,6 +212,8 @@ class DevKit:
 
     async def _boot(self, cause: ResetCause) -> None:
         await self._halt()
+        if self._pending is None:  # else a SYNC came meanwhile, and its step comes next
+            self._pulled_by = None
         self._flash.power_on()
         self._set_baud(self._uart.baud)
         self._print(self._chip.rom_banner, _RESET_REASON[cause] + b"," + self._chip.flash_boot)
@@ -243,6 +241,7 @@ class DevKit:
             self.state = State.HELD
 
     async def _strapped_to_download(self) -> None:
+        self._pulled_by = self._pending = None
         await self._enter_download()
         self._print(
             self._chip.rom_banner,
@@ -251,8 +250,10 @@ class DevKit:
         )
 
     async def _pulled_to_download(self) -> None:
+        if self._pending is None:
+            return  # the power was lost in between
         await self._enter_download()
-        data, self._pending = bytes(self._pending or b""), None
+        data, self._pending = bytes(self._pending), None
         self._load(data)
 
     async def _enter_download(self) -> None:
@@ -326,7 +327,6 @@ class DevKit:
         if way is Way.RELOAD:
             await self._enter_download()
             return
-        self._pulled_by = None
         await self._boot(ResetCause.WDT if way is Way.WATCHDOG else ResetCause.HARD)
 
     # -- the UART -------------------------------------------------------------------------------
