@@ -29,6 +29,15 @@ _IDLE_MS = const(250)  # between two looks at the clock and the link
 _OUTBOX_MAX = const(64)  # messages
 _TODO_MAX = const(8)  # downlinks not yet acted on
 
+# errors.py
+_LINK_LOST = const(204)
+_CONNECTION_LOST = const(304)
+_PEER_CLOSED = const(320)
+_REGISTRATION_UNANSWERED = const(405)
+_LOGIN_REFUSED = const(502)
+_DEVICE_DISABLED = const(603)
+_REPORT_UNANSWERED = const(604)
+
 # A message in the outbox: whether it was sent before, its id, its payload.
 _SENT = const(1)
 
@@ -133,7 +142,7 @@ class App:
         clock.ensure(self._identity.ntp_host, self._feed)
         try:
             self._credential = self._vault.load()
-        except errors.VaultDamaged as error:
+        except errors.SetupError as error:  # the vault is damaged: it may register anew
             _emit_error(error)
             self._credential = None
         return o.HELD if self._fits(self._credential) else o.MISSING
@@ -146,11 +155,13 @@ class App:
         while record is None:
             left_ms = port.ticks_diff(deadline, port.ticks_ms())
             if left_ms <= 0:
-                raise errors.RegistrationUnanswered()
+                raise errors.WeatherError(_REGISTRATION_UNANSWERED)
             try:
                 self._client.poll(min(left_ms, 1000))
-            except (errors.PeerClosed, errors.ConnectionLost):
-                raise errors.RegistrationUnanswered()
+            except errors.ImprintError as error:
+                if error.code in (_PEER_CLOSED, _CONNECTION_LOST):
+                    raise errors.WeatherError(_REGISTRATION_UNANSWERED)
+                raise
             self._feed()
             while self._todo and record is None:
                 record = cloud.registration_answer(burned, *self._todo.pop(0))
@@ -165,8 +176,9 @@ class App:
         cloud, burned = self._cloud, self._identity
         try:
             self._connect(cloud.login(burned, self._credential), "login")
-        except errors.LoginRefused as error:
-            if self._rolled_back or not self._vault.rollback(self._fits):
+        except errors.SetupError as error:
+            refused = error.code == _LOGIN_REFUSED and not self._rolled_back
+            if not refused or not self._vault.rollback(self._fits):
                 raise
             self._rolled_back = True
             self.close()
@@ -191,10 +203,10 @@ class App:
                 self._send_oldest()
             self._client.poll(_IDLE_MS)
             if not self._link.is_up():
-                raise errors.LinkLost()
+                raise errors.WeatherError(_LINK_LOST)
 
     def _wait(self) -> str:
-        floor_ms = _UNANSWERED_MS if isinstance(self._error, errors.RegistrationUnanswered) else 0
+        floor_ms = _UNANSWERED_MS if self._error.code == _REGISTRATION_UNANSWERED else 0
         wait_ms = self._backoff.next_ms(floor_ms)
         port.emit("wait", ms=wait_ms)
         until = port.ticks_add(port.ticks_ms(), wait_ms)
@@ -291,7 +303,7 @@ class App:
                 break
             left_ms = port.ticks_diff(deadline, port.ticks_ms())
             if left_ms <= 0:
-                raise errors.ReportUnanswered()
+                raise errors.WeatherError(_REPORT_UNANSWERED)
             self._feed()
             self._client.poll(min(left_ms, 1000))
         refusal = self._cloud.report_refused(self._reply[1], self._reply[2])
@@ -304,9 +316,9 @@ class App:
             self._outbox.done(held[0])
         else:
             self._fresh = None
-        if isinstance(refusal, errors.DeviceDisabled):
-            raise refusal
         if refusal:
+            if refusal.code == _DEVICE_DISABLED:
+                raise refusal
             _emit_error(refusal)
         else:
             self._backoff.reset()
@@ -319,7 +331,7 @@ class App:
         before = box.dropped
         try:
             box.put(message)
-        except errors.OutboxFull as error:
+        except errors.SetupError as error:
             _emit_error(error)
             return
         if box.dropped != before:
@@ -353,7 +365,7 @@ def _refuse(_params: dict) -> None:
 
 
 def _emit_error(error: errors.ImprintError, retry_ms: "int | None" = None) -> None:
-    fields = {"code": error.code, "name": type(error).__name__, "retry": error.retry}
+    fields = {"code": error.code, "retry": error.retry}
     if error.detail:
         fields["detail"] = error.detail
     if error.number is not None:

@@ -5,24 +5,29 @@
       ProtocolError   the peer's lie: it answered, but not what the protocol allows
       WeatherError    the world's weather: nobody's fault, wait and try again (retry)
 
-`code` is stable and is all that the board prints beside the class's name; `retry` says whether
-trying again without a person can help. The docstrings cost nothing on the board: the host reads
-this file and shows cause and `Next:` beside the code (imprint monitor).
+The kind says whether trying again without a person can help; the code, which is stable and all
+that the board prints, says what it was. This file is the one place that explains the codes, and
+on a board it weighs nothing but four classes: a `_NAME = const()` and the text under it leave no
+byte behind. So a module that raises a code says `_NAME = const()` again (MicroPython inlines a
+constant only within its file), and a test compares the two. The text begins with the kind; the
+host reads it and shows cause and `Next:` beside the code (imprint monitor).
 
 Ranges: 1xx identity, vault, outbox; 2xx link, clock; 3xx TLS, transport; 4xx registration;
 5xx login, session; 6xx reports.
 """
 
+from micropython import const
+
 
 class ImprintError(Exception):
-    """The root. `detail` is a short text and never a secret; `number` is the original errno,
-    CONNACK or reply code, or None."""
+    """The root. `code` is one of those below, `detail` a short text and never a secret, `number`
+    the original errno, CONNACK or reply code, or None."""
 
-    code = 0
     retry = False
 
-    def __init__(self, detail: str = "", number: int | None = None) -> None:
+    def __init__(self, code: int, detail: str = "", number: int | None = None) -> None:
         super().__init__(detail)
+        self.code = code
         self.detail = detail
         self.number = number
 
@@ -32,7 +37,7 @@ class SetupError(ImprintError):
 
 
 class ProtocolError(ImprintError):
-    """The peer broke the protocol. Its next connection may be sane, so most are retried."""
+    """The peer broke the protocol. Its next connection may be sane."""
 
     retry = True
 
@@ -45,368 +50,263 @@ class WeatherError(ImprintError):
 
 # --- 1xx: identity, vault, outbox
 
+_IDENTITY_MISSING = const(101)
+"""SetupError: There is no identity on this board.
 
-class IdentityMissing(SetupError):
-    """There is no identity on this board.
+Next: burn one with `imprint inject` or `imprint flash --identity FILE`.
+"""
 
-    Next: burn one with `imprint inject` or `imprint flash --identity FILE`.
-    """
+_IDENTITY_DAMAGED = const(102)
+"""SetupError: The identity cannot be read as JSON, or the root CA beside it is not the one it
+names.
 
-    code = 101
+Next: burn it again with `imprint inject`; if that repeats, the flash is worn or the power fails
+while writing.
+"""
 
+_IDENTITY_ERROR = const(103)
+"""SetupError: A field of the identity is missing or breaks its rule; `detail` names field and
+rule.
 
-class IdentityDamaged(SetupError):
-    """The identity cannot be read as JSON, or the root CA beside it is not the one it names.
+Next: correct the field in the identity file and burn it again with `imprint inject`.
+"""
 
-    Next: burn it again with `imprint inject`; if that repeats, the flash is worn or the power
-    fails while writing.
-    """
+_VAULT_DAMAGED = const(110)
+"""SetupError: A credential was stored here, but no slot of the vault holds a whole one any more.
 
-    code = 102
+Next: nothing if the unit registers again by itself. If that is refused, free a ClientID
+(DeleteClientIds) or reset the registration (ResetThing) in the cloud and power-cycle.
+"""
 
+_VAULT_WRITE_FAILED = const(111)
+"""SetupError: The credential did not read back as written, or the store refused it (full, worn).
+The last good one is untouched.
 
-class IdentityError(SetupError):
-    """A field of the identity is missing or breaks its rule; `detail` names field and rule.
+Next: free or enlarge the nvs partition (`imprint flash` writes a fresh one), then power-cycle; the
+registration just made may have used a slot.
+"""
 
-    Next: correct the field in the identity file and burn it again with `imprint inject`.
-    """
+_OUTBOX_FULL = const(120)
+"""SetupError: The file system takes no message, even after every older one was dropped.
 
-    code = 103
-
-
-class VaultDamaged(SetupError):
-    """A credential was stored here, but no slot of the vault holds a whole one any more.
-
-    Next: nothing if the unit registers again by itself. If that is refused, free a ClientID
-    (DeleteClientIds) or reset the registration (ResetThing) in the cloud and power-cycle.
-    """
-
-    code = 110
-
-
-class VaultWriteFailed(SetupError):
-    """The credential did not read back as written, or the store refused it (full, worn).
-    The last good one is untouched.
-
-    Next: free or enlarge the nvs partition (`imprint flash` writes a fresh one), then
-    power-cycle; the registration just made may have used a slot.
-    """
-
-    code = 111
-
-
-class OutboxFull(SetupError):
-    """The file system takes no message, even after every older one was dropped.
-
-    Next: look at the file system with `mpremote df`; write it anew with `imprint flash`.
-    """
-
-    code = 120
+Next: look at the file system with `mpremote df`; write it anew with `imprint flash`.
+"""
 
 
 # --- 2xx: link, clock
 
+_ACCESS_POINT_NOT_FOUND = const(201)
+"""WeatherError: No access point of the burned name answers.
 
-class AccessPointNotFound(WeatherError):
-    """No access point of the burned name answers.
+Next: check `wifi_ssid` (case counts), the distance, and that the network is on 2.4 GHz.
+"""
 
-    Next: check `wifi_ssid` (case counts), the distance, and that the network is on 2.4 GHz.
-    """
+_WIFI_PASSWORD_WRONG = const(202)
+"""WeatherError: The access point refused the key exchange. A weak signal looks the same, hence the
+retry.
 
-    code = 201
+Next: check `wifi_password`; bring the board nearer to the access point.
+"""
 
+_LINK_TIMEOUT = const(203)
+"""WeatherError: The access point was found, but no address came within the time allowed.
 
-class WifiPasswordWrong(WeatherError):
-    """The access point refused the key exchange. A weak signal looks the same, hence the retry.
+Next: check the DHCP server and the number of stations that the access point admits.
+"""
 
-    Next: check `wifi_password`; bring the board nearer to the access point.
-    """
+_LINK_LOST = const(204)
+"""WeatherError: The link was up and went down.
 
-    code = 202
+Next: wait; the board joins again by itself.
+"""
 
+_CLOCK_NOT_SET = const(210)
+"""WeatherError: No time server answered, and without a date no certificate can be checked.
 
-class LinkTimeout(WeatherError):
-    """The access point was found, but no address came within the time allowed.
-
-    Next: check the DHCP server and the number of stations that the access point admits.
-    """
-
-    code = 203
-
-
-class LinkLost(WeatherError):
-    """The link was up and went down.
-
-    Next: wait; the board joins again by itself.
-    """
-
-    code = 204
-
-
-class ClockNotSet(WeatherError):
-    """No time server answered, and without a date no certificate can be checked.
-
-    Next: let UDP port 123 out to `ntp_host`, or burn a reachable `ntp_host`.
-    """
-
-    code = 210
+Next: let UDP port 123 out to `ntp_host`, or burn a reachable `ntp_host`.
+"""
 
 
 # --- 3xx: TLS, transport
 
+_NAME_NOT_RESOLVED = const(301)
+"""WeatherError: DNS does not know the cloud's host name.
 
-class NameNotResolved(WeatherError):
-    """DNS does not know the cloud's host name.
+Next: check `region`, `instance_id` and `host`, then the network's DNS server.
+"""
 
-    Next: check `region`, `instance_id` and `host`, then the network's DNS server.
-    """
+_CONNECT_TIMEOUT = const(302)
+"""WeatherError: The cloud's host did not answer the connection attempt.
 
-    code = 301
+Next: let the cloud's TCP port (8883) out through the firewall.
+"""
 
+_CONNECT_REFUSED = const(303)
+"""WeatherError: The cloud's host, or something on the way, refused the connection.
 
-class ConnectTimeout(WeatherError):
-    """The cloud's host did not answer the connection attempt.
+Next: check `host` and `port`; let the port out through the firewall.
+"""
 
-    Next: let the cloud's TCP port (8883) out through the firewall.
-    """
+_CONNECTION_LOST = const(304)
+"""WeatherError: The connection broke while it was in use; `number` is the errno.
 
-    code = 302
+Next: wait; the board connects again by itself.
+"""
 
+_CERTIFICATE_DATE_WRONG = const(310)
+"""ProtocolError: The server's or the root's certificate is expired or not yet valid. Retried, as
+all that does not verify: a server's certificate is renewed, a captive portal goes away.
 
-class ConnectRefused(WeatherError):
-    """The cloud's host, or something on the way, refused the connection.
+Next: compare the board's clock (`imprint monitor`) with the certificate's dates; burn a new root
+CA if the old one has expired.
+"""
 
-    Next: check `host` and `port`; let the port out through the firewall.
-    """
+_SERVER_NAME_WRONG = const(311)
+"""ProtocolError: The server's certificate is for another name: a wrong host, or somebody in
+between.
 
-    code = 303
+Next: check `region`, `instance_id` and `host`; look for an intercepting proxy.
+"""
 
+_ISSUER_UNTRUSTED = const(312)
+"""ProtocolError: The server's certificate does not lead to the burned root CA.
 
-class ConnectionLost(WeatherError):
-    """The connection broke while it was in use; `number` is the errno.
+Next: burn the root CA that the cloud names for this port; look for an intercepting proxy.
+"""
 
-    Next: wait; the board connects again by itself.
-    """
+_HANDSHAKE_FAILED = const(313)
+"""WeatherError: TLS failed in another way; `detail` has mbedTLS's words.
 
-    code = 304
+Next: check that the port speaks TLS 1.2 and that the board has memory left (event `heap`).
+"""
 
+_PEER_CLOSED = const(320)
+"""ProtocolError: The broker closed the connection in the middle of a packet or of a dialogue.
 
-class CertificateDateWrong(ProtocolError):
-    """The server's or the root's certificate is expired or not yet valid. Retried, as all that
-    does not verify: a server's certificate is renewed, a captive portal goes away.
+Next: wait; if it repeats, look for a second unit that uses the same credential.
+"""
 
-    Next: compare the board's clock (`imprint monitor`) with the certificate's dates; burn a new
-    root CA if the old one has expired.
-    """
+_PEER_GARBAGE = const(321)
+"""ProtocolError: The broker sent bytes that are not MQTT.
 
-    code = 310
+Next: check that `host` and `port` are the cloud's own; look for an intercepting proxy.
+"""
 
+_PEER_SILENT = const(322)
+"""ProtocolError: The broker did not answer within the time allowed.
 
-class ServerNameWrong(ProtocolError):
-    """The server's certificate is for another name: a wrong host, or somebody in between.
-
-    Next: check `region`, `instance_id` and `host`; look for an intercepting proxy.
-    """
-
-    code = 311
-
-
-class IssuerUntrusted(ProtocolError):
-    """The server's certificate does not lead to the burned root CA.
-
-    Next: burn the root CA that the cloud names for this port; look for an intercepting proxy.
-    """
-
-    code = 312
-
-
-class HandshakeFailed(WeatherError):
-    """TLS failed in another way; `detail` has mbedTLS's words.
-
-    Next: check that the port speaks TLS 1.2 and that the board has memory left (event `heap`).
-    """
-
-    code = 313
-
-
-class PeerClosed(ProtocolError):
-    """The broker closed the connection in the middle of a packet or of a dialogue.
-
-    Next: wait; if it repeats, look for a second unit that uses the same credential.
-    """
-
-    code = 320
-
-
-class PeerGarbage(ProtocolError):
-    """The broker sent bytes that are not MQTT.
-
-    Next: check that `host` and `port` are the cloud's own; look for an intercepting proxy.
-    """
-
-    code = 321
-
-
-class PeerSilent(ProtocolError):
-    """The broker did not answer within the time allowed.
-
-    Next: wait; if it repeats, check the network for loss.
-    """
-
-    code = 322
+Next: wait; if it repeats, check the network for loss.
+"""
 
 
 # --- 4xx: registration
 
+_REGISTRATION_REJECTED = const(401)
+"""SetupError: CONNACK 2: a parameter of the registration is missing or malformed.
 
-class RegistrationRejected(SetupError):
-    """CONNACK 2: a parameter of the registration is missing or malformed.
+Next: check `product_key`, `device_name`, `instance_id`, `secure_mode`, `client_id`.
+"""
 
-    Next: check `product_key`, `device_name`, `instance_id`, `secure_mode`, `client_id`.
-    """
+_REGNWL_REFUSED = const(402)
+"""SetupError: CONNACK 4 (or an unlisted code) under `regnwl`: the product's secret or key is
+wrong, dynamic registration is switched off, or this name already has its five ClientIDs.
 
-    code = 401
+Next: in the console turn on the product's Dynamic Registration; compare the product secret's
+fingerprint with `imprint verify`; if the name has five ClientIDs, run DeleteClientIds for it (or
+delete the device), then power-cycle the unit.
+"""
 
+_REGISTER_REFUSED = const(403)
+"""SetupError: CONNACK 4 (or an unlisted code) under `register`: the name was not added to the
+product, is already activated, the switch is off, or the product's secret or key is wrong.
 
-class RegnwlRefused(SetupError):
-    """CONNACK 4 (or an unlisted code) under `regnwl`: the product's secret or key is wrong,
-    dynamic registration is switched off, or this name already has its five ClientIDs.
+Next: add the device name to the product if it is absent; if it is activated, run ResetThing for
+it; turn on Dynamic Registration; then power-cycle the unit.
+"""
 
-    Next: in the console turn on the product's Dynamic Registration; compare the product secret's
-    fingerprint with `imprint verify`; if the name has five ClientIDs, run DeleteClientIds for it
-    (or delete the device), then power-cycle the unit.
-    """
+_REGISTRATION_UNAVAILABLE = const(404)
+"""WeatherError: CONNACK 3: the platform cannot register now.
 
-    code = 402
+Next: wait; the board tries again by itself.
+"""
 
+_REGISTRATION_UNANSWERED = const(405)
+"""WeatherError: The registration was accepted, but no credential came within 15 s. The outcome is
+unknown: one of the name's five ClientIDs may be used.
 
-class RegisterRefused(SetupError):
-    """CONNACK 4 (or an unlisted code) under `register`: the name was not added to the product,
-    is already activated, the switch is off, or the product's secret or key is wrong.
+Next: wait; if it repeats, count the name's ClientIDs (QueryClientIds) before they run out.
+"""
 
-    Next: add the device name to the product if it is absent; if it is activated, run ResetThing
-    for it; turn on Dynamic Registration; then power-cycle the unit.
-    """
+_REGISTRATION_ANSWER_MALFORMED = const(406)
+"""SetupError: The pushed credential is not what the platform documents; not repeated, since each
+registration may use a slot.
 
-    code = 403
+Next: check that `host` is the cloud's own; report the event's detail to the developers.
+"""
 
+_REGISTRATION_ANSWER_FOREIGN = const(407)
+"""SetupError: The pushed credential is of another product or device; it was not stored.
 
-class RegistrationUnavailable(WeatherError):
-    """CONNACK 3: the platform cannot register now.
-
-    Next: wait; the board tries again by itself.
-    """
-
-    code = 404
-
-
-class RegistrationUnanswered(WeatherError):
-    """The registration was accepted, but no credential came within 15 s. The outcome is unknown:
-    one of the name's five ClientIDs may be used.
-
-    Next: wait; if it repeats, count the name's ClientIDs (QueryClientIds) before they run out.
-    """
-
-    code = 405
-
-
-class RegistrationAnswerMalformed(ProtocolError):
-    """The pushed credential is not what the platform documents; not repeated, since each
-    registration may use a slot.
-
-    Next: check that `host` is the cloud's own; report the event's detail to the developers.
-    """
-
-    code = 406
-    retry = False
-
-
-class RegistrationAnswerForeign(ProtocolError):
-    """The pushed credential is of another product or device; it was not stored.
-
-    Next: check that no gateway mixes up connections; then power-cycle the unit.
-    """
-
-    code = 407
-    retry = False
+Next: check that no gateway mixes up connections; then power-cycle the unit.
+"""
 
 
 # --- 5xx: login, session
 
+_LOGIN_ID_REJECTED = const(501)
+"""SetupError: CONNACK 1 or 2: the cloud does not accept the client id, its parameters or the
+keepalive.
 
-class LoginIdRejected(SetupError):
-    """CONNACK 1 or 2: the cloud does not accept the client id, its parameters or the keepalive.
+Next: check `client_id`, `instance_id` and `host`.
+"""
 
-    Next: check `client_id`, `instance_id` and `host`.
-    """
+_LOGIN_REFUSED = const(502)
+"""SetupError: CONNACK 4 or 5: the credential is not valid (disabled, switched to another ClientID,
+cleared, deleted). The unit does not register again by itself.
 
-    code = 501
+Next: look at the device in the console: enable it, or choose this unit's ClientID (Switch); if it
+was cleared on purpose, erase `cred_a` and `cred_b` and let the unit register anew.
+"""
 
+_LOGIN_UNAVAILABLE = const(503)
+"""WeatherError: CONNACK 3: the platform's MQTT service is not available now.
 
-class LoginRefused(SetupError):
-    """CONNACK 4 or 5: the credential is not valid (disabled, switched to another ClientID,
-    cleared, deleted). The unit does not register again by itself.
+Next: wait; the board tries again by itself.
+"""
 
-    Next: look at the device in the console: enable it, or choose this unit's ClientID (Switch);
-    if it was cleared on purpose, erase `cred_a` and `cred_b` and let the unit register anew.
-    """
+_SUBSCRIPTION_REFUSED = const(504)
+"""SetupError: The broker refused a subscription; `detail` is the topic.
 
-    code = 502
-
-
-class LoginUnavailable(WeatherError):
-    """CONNACK 3: the platform's MQTT service is not available now.
-
-    Next: wait; the board tries again by itself.
-    """
-
-    code = 503
-
-
-class SubscriptionRefused(SetupError):
-    """The broker refused a subscription; `detail` is the topic.
-
-    Next: create the topic class in the product and give it the right SUB.
-    """
-
-    code = 504
+Next: create the topic class in the product and give it the right SUB.
+"""
 
 
 # --- 6xx: reports
 
+_REPORT_REFUSED = const(601)
+"""SetupError: The cloud refused a report and would refuse it again; it was dropped. `number` is
+the reply code: 460 a wrong parameter, 6207 not JSON, 6300 method missing, 5005 or 6250 the
+product.
 
-class ReportRefused(SetupError):
-    """The cloud refused a report and would refuse it again; it was dropped. `number` is the reply
-    code: 460 a wrong parameter, 6207 not JSON, 6300 method missing, 5005 or 6250 the product.
+Next: compare the reported names and types with the product's thing model.
+"""
 
-    Next: compare the reported names and types with the product's thing model.
-    """
+_REPORT_DEFERRED = const(602)
+"""WeatherError: The cloud cannot take the report now: 429 throttled, 5xx a fault of its own. It is
+kept.
 
-    code = 601
+Next: wait; if 429 repeats, burn a longer `interval_s`.
+"""
 
+_DEVICE_DISABLED = const(603)
+"""SetupError: The cloud knows this device but it is disabled (6204) or deleted (6100).
 
-class ReportDeferred(WeatherError):
-    """The cloud cannot take the report now: 429 throttled, 5xx a fault of its own. It is kept.
+Next: enable the device in the console, then power-cycle the unit.
+"""
 
-    Next: wait; if 429 repeats, burn a longer `interval_s`.
-    """
+_REPORT_UNANSWERED = const(604)
+"""WeatherError: The broker took the report, but the cloud's reply did not come. It is kept and
+sent again.
 
-    code = 602
-
-
-class DeviceDisabled(SetupError):
-    """The cloud knows this device but it is disabled (6204) or deleted (6100).
-
-    Next: enable the device in the console, then power-cycle the unit.
-    """
-
-    code = 603
-
-
-class ReportUnanswered(WeatherError):
-    """The broker took the report, but the cloud's reply did not come. It is kept and sent again.
-
-    Next: wait; if it repeats, check that the product has a thing model.
-    """
-
-    code = 604
+Next: wait; if it repeats, check that the product has a thing model.
+"""

@@ -10,10 +10,15 @@ import binascii
 from micropython import const
 
 from imprint import canonical
-from imprint.errors import IdentityDamaged, IdentityError, IdentityMissing
+from imprint.errors import SetupError
 from imprint.secret import Secret
 
 _BLOB_MAX = const(4000)  # bytes; what one page of NVS holds
+
+# errors.py
+_IDENTITY_MISSING = const(101)
+_IDENTITY_DAMAGED = const(102)
+_IDENTITY_ERROR = const(103)
 
 # Which characters a field of that kind may hold. None: any UTF-8.
 KINDS = {
@@ -100,15 +105,15 @@ def parse(blob: bytes | None, root_ca_sha256: str | None, unit_id: bytes) -> Ide
 
     `root_ca_sha256` is the digest (hex) of the root CA that lies beside it, None where none does;
     `unit_id` the chip's MAC. A field that is not in the tables is ignored: a newer host may have
-    written it. Raises IdentityMissing, IdentityDamaged, IdentityError; `detail` names the field
-    and the rule, never the value.
+    written it. Raises SetupError; `detail` names the field and the rule, never the
+    value.
     """
     if blob is None:
-        raise IdentityMissing()
+        raise SetupError(_IDENTITY_MISSING)
     try:
         values = canonical.loads(blob, _BLOB_MAX)
     except ValueError:
-        raise IdentityDamaged("not a JSON object")
+        raise SetupError(_IDENTITY_DAMAGED, "not a JSON object")
     journey = values.get("journey")
     _check("journey", journey)
     required, optional = JOURNEYS[journey]
@@ -121,7 +126,7 @@ def parse(blob: bytes | None, root_ca_sha256: str | None, unit_id: bytes) -> Ide
         for needed in NEEDS.get((journey, name, values.get(name)), ()):
             _demand(values, needed)
     if values["root_ca_sha256"] != root_ca_sha256:
-        raise IdentityDamaged("root_ca is not the one that is named")
+        raise SetupError(_IDENTITY_DAMAGED, "root_ca is not the one that is named")
     if "device_name" not in values:
         values["device_name"] = binascii.hexlify(unit_id).decode()
     return Identity(values)
@@ -129,24 +134,25 @@ def parse(blob: bytes | None, root_ca_sha256: str | None, unit_id: bytes) -> Ide
 
 def _demand(values: dict, name: str) -> None:
     if name not in values:
-        raise IdentityError(name + " is missing")
+        raise SetupError(_IDENTITY_ERROR, name + " is missing")
 
 
 def _check(name: str, value) -> None:
     kind, least, most, _ = FIELDS[name]
+    allowed = KINDS[kind]
+    fault = ""
     if kind == "choice":
         if value not in least or isinstance(value, (bool, float)):
-            raise IdentityError("%s is not one of its choices" % name)
+            fault = "is not one of its choices"
     elif kind == "int":
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise IdentityError("%s is not a number from %d to %d" % (name, least, most))
+            fault = "is not a number from %d to %d" % (least, most)
     elif not isinstance(value, str) or not least <= _length(value) <= most:
-        raise IdentityError("%s is not text of %d to %d bytes" % (name, least, most))
-    else:
-        allowed = KINDS[kind]
-        for char in value:
-            if allowed and char not in allowed:
-                raise IdentityError("%s has a character that is not %s" % (name, kind))
+        fault = "is not text of %d to %d bytes" % (least, most)
+    elif allowed and not all(char in allowed for char in value):
+        fault = "has a character that is not " + kind
+    if fault:
+        raise SetupError(_IDENTITY_ERROR, name + " " + fault)
 
 
 def _length(text: str) -> int:

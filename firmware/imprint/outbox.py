@@ -16,10 +16,12 @@ import struct
 
 from micropython import const
 
-from imprint.errors import OutboxFull
+from imprint.errors import SetupError
 
 _NAME = "%08x"
 _CRC = const(4)  # bytes
+
+_OUTBOX_FULL = const(120)  # errors.py
 
 
 class Outbox:
@@ -43,7 +45,7 @@ class Outbox:
         return len(self._numbers)
 
     def put(self, message: bytes) -> None:
-        """Keep `message`; OutboxFull when the store takes it not even in place of all others."""
+        """Keep `message`; SetupError when the store takes it not even in place of all others."""
         content = struct.pack(">I", binascii.crc32(message)) + message
         while True:
             try:
@@ -51,7 +53,7 @@ class Outbox:
                 break
             except OSError as error:
                 if not self._numbers:
-                    raise OutboxFull(number=error.errno)
+                    raise SetupError(_OUTBOX_FULL, number=error.errno)
                 self._drop()
         self._numbers.append(self._next)
         self._next += 1

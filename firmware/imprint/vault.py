@@ -16,13 +16,17 @@ import struct
 from micropython import const
 
 from imprint import canonical
-from imprint.errors import VaultDamaged, VaultWriteFailed
+from imprint.errors import SetupError
 
 _KEYS = ("cred_a", "cred_b")
 _MAGIC = b"IMP1"
 _HEAD = const(8)  # bytes: magic and number
 _DIGEST = const(32)  # bytes
 _RECORD_MAX = const(2048)  # bytes of JSON; a credential is below 500
+
+# errors.py
+_VAULT_DAMAGED = const(110)
+_VAULT_WRITE_FAILED = const(111)
 
 
 class Vault:
@@ -34,21 +38,21 @@ class Vault:
     def load(self) -> dict | None:
         """The newest whole record; None when nothing was ever stored.
 
-        A newest slot that is damaged gives way to the older. VaultDamaged when slots hold
+        A newest slot that is damaged gives way to the older. SetupError when slots hold
         something but none is whole: what was issued is gone, which "never issued" is not.
         """
         slots = self._slots()
         if not slots:
             for key in _KEYS:
                 if self._store.get(key) is not None:
-                    raise VaultDamaged()
+                    raise SetupError(_VAULT_DAMAGED)
             return None
         return slots[-1][2]
 
     def store(self, record: dict) -> None:
         """Make `record` the newest. An equal one that is the newest already writes nothing.
 
-        VaultWriteFailed: the store refused it or gave back other bytes; the record that was the
+        SetupError: the store refused it or gave back other bytes; the record that was the
         newest still is.
         """
         slots = self._slots()
@@ -94,9 +98,9 @@ class Vault:
             if whole:
                 self._store.commit()
         except OSError as error:
-            raise VaultWriteFailed("the store refused it", error.errno)
+            raise SetupError(_VAULT_WRITE_FAILED, "the store refused it", error.errno)
         if not whole:
-            raise VaultWriteFailed("read back otherwise than written")
+            raise SetupError(_VAULT_WRITE_FAILED, "read back otherwise than written")
 
 
 def _by_number(slot: tuple) -> int:

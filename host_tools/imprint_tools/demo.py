@@ -208,7 +208,7 @@ class _Journey:
             raise self._halted()
         if event.name == "error":
             self._last_error = event.error
-            self._recorder.end(str(event.data.get("name")), ok=False)
+            self._recorder.end(event.error.name if event.error else "", ok=False)
         elif event.matches("reported.acked"):
             self._told.add(str(event.data.get("id")))
             self._recorder.progress(f"{len(self._told)} of {self._plan.reports}")

@@ -1,8 +1,8 @@
 """What a board's error code means: cause and next step, read out of the firmware's own source.
 
-The board prints a number and a class name, since words cost it flash. The words are the docstrings
-of firmware/imprint/errors.py, which this module reads as text (`ast`, nothing is imported): the
-docstring is the cause, the paragraph that starts with `Next:` the next step.
+The board prints a number, since words cost it memory. The words are in firmware/imprint/errors.py,
+which this module reads as text (`ast`, nothing is imported): under each `_NAME = const(number)` a
+text that begins with the kind of error, then the cause, then the paragraph `Next:`, the next step.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 from imprint_tools.paths import firmware_dir
 
@@ -34,20 +35,26 @@ def table() -> Mapping[int, DeviceErrorInfo]:
 
 
 def parse(source: str) -> dict[int, DeviceErrorInfo]:
-    """Read the classes of an errors.py. A `code` or `retry` that is not given is the base's."""
-    seen: dict[str, tuple[int, bool]] = {}
+    """Read the codes of an errors.py. `retry` is that of the class which the text names."""
+    body = ast.parse(source).body
+    retries = {node.name: _retry(node) for node in body if isinstance(node, ast.ClassDef)}
     found: dict[int, DeviceErrorInfo] = {}
-    for node in ast.parse(source).body:
-        if not isinstance(node, ast.ClassDef):
-            continue
-        bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
-        code, retry = next((seen[base] for base in bases if base in seen), (0, False))
-        own = _constants(node)
-        code, retry = own.get("code", code), bool(own.get("retry", retry))
-        seen[node.name] = (code, retry)
-        if "code" in own and code:
-            cause, next_step = _words(ast.get_docstring(node) or "")
-            found[code] = DeviceErrorInfo(code, node.name, retry, cause, next_step)
+    for statement, following in pairwise(body):
+        match statement, following:
+            case (
+                ast.Assign(
+                    targets=[ast.Name(id=name)],
+                    value=ast.Call(
+                        func=ast.Name(id="const"), args=[ast.Constant(value=int(code))]
+                    ),
+                ),
+                ast.Expr(value=ast.Constant(value=str(text))),
+            ):
+                kind, _, words = text.partition(":")
+                cause, _, next_step = words.partition("Next:")
+                found[code] = DeviceErrorInfo(
+                    code, _shown(name), retries[kind], _one_line(cause), _one_line(next_step)
+                )
     return found
 
 
@@ -65,16 +72,14 @@ def explain(code: int) -> DeviceErrorInfo:
     )
 
 
-def _constants(node: ast.ClassDef) -> dict[str, int]:
-    found = {}
-    for statement in node.body:
-        if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant):
-            for target in statement.targets:
-                if isinstance(target, ast.Name) and isinstance(statement.value.value, int):
-                    found[target.id] = statement.value.value
-    return found
+def _retry(node: ast.ClassDef) -> bool:
+    return any(ast.unparse(statement) == "retry = True" for statement in node.body)
 
 
-def _words(docstring: str) -> tuple[str, str]:
-    cause, _, next_step = docstring.partition("Next:")
-    return " ".join(cause.split()), " ".join(next_step.split())
+def _shown(name: str) -> str:
+    """`_LINK_LOST` as people read it: LinkLost."""
+    return "".join(word.capitalize() for word in name.split("_"))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -2,6 +2,8 @@
 
 import json
 
+from imprint.errors import ImprintError
+
 _HERE = __file__.replace("\\", "/").rsplit("/", 1)[0] if "/" in __file__ else "."
 
 
@@ -97,3 +99,25 @@ class MemoryFolder:
             self.content.pop(name, None)
         if done:
             raise PowerCut
+
+
+class raises:  # noqa: N801 - reads as the statement that it is
+    """`with raises(SetupError, 102) as caught:` an error of exactly that kind and code."""
+
+    def __init__(self, kind, code):
+        self.exception = None
+        self._expected = (kind, code)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if kind is None:
+            raise AssertionError("nothing was raised")
+        if not issubclass(kind, ImprintError):
+            return False
+        self.exception = error
+        actual = (kind, error.code)
+        if actual != self._expected:
+            raise AssertionError("%r, not %r" % (actual, self._expected))
+        return True

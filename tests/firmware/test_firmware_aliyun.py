@@ -3,9 +3,9 @@
 import json
 import unittest
 
-from firmware_support import vectors
-from imprint import errors
+from firmware_support import raises, vectors
 from imprint.clouds import aliyun
+from imprint.errors import SetupError, WeatherError
 from imprint.identity import Identity
 
 _DN = "device1"
@@ -167,7 +167,7 @@ class TestRegistrationAnswer(unittest.TestCase):
             (_push(clientId="CID0001", deviceToken="t\u00fc"), "deviceToken"),
         ):
             with self.subTest(wire):
-                with self.assertRaises(errors.RegistrationAnswerMalformed) as caught:
+                with raises(SetupError, 406) as caught:
                     aliyun.registration_answer(_identity(), b"/ext/regnwl", wire)
                 self.assertEqual(detail, caught.exception.detail)
 
@@ -180,7 +180,7 @@ class TestRegistrationAnswer(unittest.TestCase):
             {"productKey": [_PK]},
         ):
             push = _push(deviceSecret="secret", **changes)
-            with self.assertRaises(errors.RegistrationAnswerForeign):
+            with raises(SetupError, 407):
                 aliyun.registration_answer(_identity(), b"/ext/register", push)
 
     def test_longest(self):
@@ -193,26 +193,26 @@ class TestRegistrationAnswer(unittest.TestCase):
 class TestRefused(unittest.TestCase):
     def test_connack(self):
         """Each step's CONNACK codes, with the number kept."""
-        for step, code, expected in (
-            ("regnwl", 2, errors.RegistrationRejected),
-            ("regnwl", 3, errors.RegistrationUnavailable),
-            ("regnwl", 4, errors.RegnwlRefused),
-            ("regnwl", 5, errors.RegnwlRefused),
-            ("register", 1, errors.RegisterRefused),
-            ("register", 2, errors.RegistrationRejected),
-            ("register", 3, errors.RegistrationUnavailable),
-            ("register", 4, errors.RegisterRefused),
-            ("login", 1, errors.LoginIdRejected),
-            ("login", 2, errors.LoginIdRejected),
-            ("login", 3, errors.LoginUnavailable),
-            ("login", 4, errors.LoginRefused),
-            ("login", 5, errors.LoginRefused),
-            ("login", 77, errors.LoginRefused),
+        for step, connack, kind, code in (
+            ("regnwl", 2, SetupError, 401),
+            ("regnwl", 3, WeatherError, 404),
+            ("regnwl", 4, SetupError, 402),
+            ("regnwl", 5, SetupError, 402),
+            ("register", 1, SetupError, 403),
+            ("register", 2, SetupError, 401),
+            ("register", 3, WeatherError, 404),
+            ("register", 4, SetupError, 403),
+            ("login", 1, SetupError, 501),
+            ("login", 2, SetupError, 501),
+            ("login", 3, WeatherError, 503),
+            ("login", 4, SetupError, 502),
+            ("login", 5, SetupError, 502),
+            ("login", 77, SetupError, 502),
         ):
-            with self.subTest((step, code)):
-                error = aliyun.refused(step, code)
-                self.assertIs(expected, type(error))
-                self.assertEqual(code, error.number)
+            with self.subTest((step, connack)):
+                error = aliyun.refused(step, connack)
+                self.assertIs(kind, type(error))
+                self.assertEqual((code, connack), (error.code, error.number))
 
     def test_only_unavailable_is_retried(self):
         """CONNACK 3 passes; the others need a person, and are not repeated."""
@@ -301,21 +301,21 @@ class TestReport(unittest.TestCase):
     def test_reply_codes(self):
         """200 is no error; the others say whether to send again."""
         self.assertIsNone(aliyun.report_refused(200))
-        for code, expected in (
-            (429, errors.ReportDeferred),
-            (500, errors.ReportDeferred),
-            (599, errors.ReportDeferred),
-            (400, errors.ReportRefused),
-            (460, errors.ReportRefused),
-            (600, errors.ReportRefused),
-            (5005, errors.ReportRefused),
-            (6207, errors.ReportRefused),
-            (6100, errors.DeviceDisabled),
-            (6204, errors.DeviceDisabled),
+        for reply, kind, code in (
+            (429, WeatherError, 602),
+            (500, WeatherError, 602),
+            (599, WeatherError, 602),
+            (400, SetupError, 601),
+            (460, SetupError, 601),
+            (600, SetupError, 601),
+            (5005, SetupError, 601),
+            (6207, SetupError, 601),
+            (6100, SetupError, 603),
+            (6204, SetupError, 603),
         ):
-            error = aliyun.report_refused(code, "because")
-            self.assertIs(expected, type(error))
-            self.assertEqual((code, "because"), (error.number, error.detail))
+            error = aliyun.report_refused(reply, "because")
+            self.assertIs(kind, type(error))
+            self.assertEqual((code, reply, "because"), (error.code, error.number, error.detail))
 
     def test_subscriptions(self):
         """Replies, property set and the user topic; all within the platform's limits."""

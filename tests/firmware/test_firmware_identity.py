@@ -3,8 +3,9 @@
 import json
 import unittest
 
-from firmware_support import vectors
-from imprint import errors, identity
+from firmware_support import raises, vectors
+from imprint import identity
+from imprint.errors import SetupError
 
 _UNIT_ID = b"\x24\x0a\xc4\x00\x01\x0f"
 
@@ -33,7 +34,8 @@ class TestParse(unittest.TestCase):
                 try:
                     self.parse(case["change"])
                     actual = None
-                except errors.IdentityError as error:
+                except SetupError as error:
+                    self.assertEqual(103, error.code)
                     actual = error.detail
                 self.assertEqual(case["error"], actual)
 
@@ -77,26 +79,26 @@ class TestParse(unittest.TestCase):
 
     def test_missing(self):
         """No blob at all is told apart from a bad one."""
-        with self.assertRaises(errors.IdentityMissing):
+        with raises(SetupError, 101):
             identity.parse(None, self.root, _UNIT_ID)
 
     def test_damaged(self):
         """A blob that is no JSON object, torn or too long is damaged."""
         whole = self.blob({})
         for blob in (b"", b"\xff" * 40, b"[]", whole[:-1], whole + b"x", b" " * 4000 + whole):
-            with self.assertRaises(errors.IdentityDamaged):
+            with raises(SetupError, 102):
                 identity.parse(blob, self.root, _UNIT_ID)
 
     def test_another_root(self):
         """A root CA that is absent, or not the one that is named, is a damaged identity."""
         for root in (None, "0" * 64):
-            with self.assertRaises(errors.IdentityDamaged):
+            with raises(SetupError, 102):
                 identity.parse(self.blob({}), root, _UNIT_ID)
 
     def test_half_a_surrogate(self):
         """JSON can spell half a character, for which CPython has no UTF-8: no other exception."""
         blob = self.blob({}).replace(b'"bench"', b'"' + b"\\ud800" * 11 + b'"')
-        with self.assertRaises(errors.IdentityError):
+        with raises(SetupError, 103):
             identity.parse(blob, self.root, _UNIT_ID)
 
 

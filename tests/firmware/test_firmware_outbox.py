@@ -2,8 +2,8 @@
 
 import unittest
 
-from firmware_support import MemoryFolder, Power, PowerCut
-from imprint import errors
+from firmware_support import MemoryFolder, Power, PowerCut, raises
+from imprint.errors import SetupError
 from imprint.outbox import Outbox
 
 
@@ -93,7 +93,7 @@ class TestBounds(unittest.TestCase):
         """When nothing can be written even so, that is an error with its number."""
         folder = MemoryFolder()
         folder.room = 0
-        with self.assertRaises(errors.OutboxFull) as caught:
+        with raises(SetupError, 120) as caught:
             Outbox(folder, 10).put(b"lost")
         self.assertEqual(28, caught.exception.number)
 

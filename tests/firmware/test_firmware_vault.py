@@ -3,8 +3,8 @@
 import hashlib
 import unittest
 
-from firmware_support import MemoryBlobs, Power, PowerCut
-from imprint import errors
+from firmware_support import MemoryBlobs, Power, PowerCut, raises
+from imprint.errors import SetupError
 from imprint.vault import Vault
 
 _OLD = {"product_key": "pk", "device_name": "dn", "device_secret": "old"}
@@ -80,11 +80,11 @@ class TestDamage(unittest.TestCase):
         """When something is there but nothing whole, that is said."""
         vault, blobs = _vault(_OLD)
         blobs.content["cred_a"] = b"IMP1garbage"
-        with self.assertRaises(errors.VaultDamaged):
+        with raises(SetupError, 110):
             vault.load()
         blobs.content["cred_b"] = b""
         del blobs.content["cred_a"]
-        with self.assertRaises(errors.VaultDamaged):
+        with raises(SetupError, 110):
             vault.load()
 
     def test_repaired_by_storing(self):
@@ -101,11 +101,11 @@ class TestDamage(unittest.TestCase):
         vault, blobs = _vault()
         body = b"IMP1\x00\x00\x00\x01not JSON"
         blobs.content["cred_a"] = body + hashlib.sha256(body).digest()
-        with self.assertRaises(errors.VaultDamaged):
+        with raises(SetupError, 110):
             vault.load()
         body = b"IMP1"
         blobs.content["cred_a"] = body + hashlib.sha256(body).digest()
-        with self.assertRaises(errors.VaultDamaged):
+        with raises(SetupError, 110):
             vault.load()
 
 
@@ -114,7 +114,7 @@ class TestRefusal(unittest.TestCase):
         """A store that refuses is an error with its number; the last good record stays."""
         vault, blobs = _vault(_OLD)
         blobs.full = True
-        with self.assertRaises(errors.VaultWriteFailed) as caught:
+        with raises(SetupError, 111) as caught:
             vault.store(_NEW)
         self.assertEqual(28, caught.exception.number)
         self.assertEqual(_OLD, vault.load())
@@ -128,7 +128,7 @@ class TestRefusal(unittest.TestCase):
 
         blobs = Liar(_vault(_OLD)[1].content)
         vault = Vault(blobs)
-        with self.assertRaises(errors.VaultWriteFailed):
+        with raises(SetupError, 111):
             vault.store(_NEW)
         self.assertEqual(1, blobs.power.writes)  # no commit
         self.assertEqual(_OLD, vault.load())
@@ -201,7 +201,7 @@ class TestPowerCut(unittest.TestCase):
         with self.assertRaises(PowerCut):
             Vault(MemoryBlobs(content, Power(1, torn=True))).store(_OLD)
         vault = Vault(MemoryBlobs(content))
-        with self.assertRaises(errors.VaultDamaged):
+        with raises(SetupError, 110):
             vault.load()
         vault.store(_OLD)
         self.assertEqual(_OLD, vault.load())

@@ -16,7 +16,8 @@ the push is accepted on either of the two topics that the documents name.
 
 from micropython import const
 
-from imprint import canonical, errors, sign
+from imprint import canonical, sign
+from imprint.errors import ImprintError, SetupError, WeatherError
 from imprint.secret import Secret
 from imprint.wire.mqtt import ConnectRequest
 
@@ -42,6 +43,20 @@ _TIMESTAMP = "2524608000000"
 _ANSWER_MAX = const(1024)
 _DOWNLINK_MAX = const(4096)
 _ISSUED_MAX = const(128)
+
+# errors.py
+_REGISTRATION_REJECTED = const(401)
+_REGNWL_REFUSED = const(402)
+_REGISTER_REFUSED = const(403)
+_REGISTRATION_UNAVAILABLE = const(404)
+_REGISTRATION_ANSWER_MALFORMED = const(406)
+_REGISTRATION_ANSWER_FOREIGN = const(407)
+_LOGIN_ID_REJECTED = const(501)
+_LOGIN_REFUSED = const(502)
+_LOGIN_UNAVAILABLE = const(503)
+_REPORT_REFUSED = const(601)
+_REPORT_DEFERRED = const(602)
+_DEVICE_DISABLED = const(603)
 
 _POST = "thing/event/property/post"
 _SET = "thing/service/property/set"
@@ -89,19 +104,19 @@ def registration_answer(identity: "Identity", topic: bytes, payload: bytes) -> d
 
     A record has product_key and device_name, and either client_id and device_token (regnwl) or
     device_secret (register): told apart by what came, since the documents disagree on the topic.
-    Raises RegistrationAnswerMalformed, RegistrationAnswerForeign.
+    Raises SetupError: it is malformed, or for another device.
     """
     if topic not in (b"/ext/regnwl", b"/ext/register"):
         return None
     try:
         answer = canonical.loads(payload, _ANSWER_MAX)
     except ValueError:
-        raise errors.RegistrationAnswerMalformed("not a JSON object")
+        raise SetupError(_REGISTRATION_ANSWER_MALFORMED, "not a JSON object")
     if (
         answer.get("productKey") != identity.product_key
         or answer.get("deviceName") != identity.device_name
     ):
-        raise errors.RegistrationAnswerForeign()
+        raise SetupError(_REGISTRATION_ANSWER_FOREIGN)
     record = {"product_key": identity.product_key, "device_name": identity.device_name}
     if "deviceToken" in answer:
         record["client_id"] = _issued(answer, "clientId")
@@ -111,25 +126,22 @@ def registration_answer(identity: "Identity", topic: bytes, payload: bytes) -> d
     return record
 
 
-def refused(step: str, connack_code: int) -> errors.ImprintError:
+def refused(step: str, connack_code: int) -> ImprintError:
     """The error for a CONNACK other than 0. `step` is "login" or the identity's `registration`.
 
     Which code the platform gives for the switch, an unknown name, an activated name or the sixth
     ClientID is not documented; 4 covers them all, and so does any code that is not listed.
     """
-    if step == "login":
-        if connack_code in (1, 2):
-            return errors.LoginIdRejected(number=connack_code)
-        if connack_code == 3:
-            return errors.LoginUnavailable(number=connack_code)
-        return errors.LoginRefused(number=connack_code)
-    if connack_code == 2:
-        return errors.RegistrationRejected(number=connack_code)
     if connack_code == 3:
-        return errors.RegistrationUnavailable(number=connack_code)
-    if step == "regnwl":
-        return errors.RegnwlRefused(number=connack_code)
-    return errors.RegisterRefused(number=connack_code)
+        code = _LOGIN_UNAVAILABLE if step == "login" else _REGISTRATION_UNAVAILABLE
+        return WeatherError(code, number=connack_code)
+    if step == "login":
+        code = _LOGIN_ID_REJECTED if connack_code in (1, 2) else _LOGIN_REFUSED
+    elif connack_code == 2:
+        code = _REGISTRATION_REJECTED
+    else:
+        code = _REGNWL_REFUSED if step == "regnwl" else _REGISTER_REFUSED
+    return SetupError(code, number=connack_code)
 
 
 def login(identity: "Identity", credential: dict | None) -> ConnectRequest:
@@ -218,15 +230,15 @@ def set_reply(identity: "Identity", msg_id: str, code: int = 200) -> tuple:
     return _sys(identity, _SET + "_reply"), payload
 
 
-def report_refused(code: int, message: str = "") -> errors.ImprintError | None:
+def report_refused(code: int, message: str = "") -> ImprintError | None:
     """The error for a report's reply code (120329), None for 200."""
     if code == 200:
         return None
     if code in (6100, 6204):
-        return errors.DeviceDisabled(message, code)
+        return SetupError(_DEVICE_DISABLED, message, code)
     if code == 429 or 500 <= code < 600:
-        return errors.ReportDeferred(message, code)
-    return errors.ReportRefused(message, code)
+        return WeatherError(_REPORT_DEFERRED, message, code)
+    return SetupError(_REPORT_REFUSED, message, code)
 
 
 def host(identity: "Identity") -> str:
@@ -266,10 +278,10 @@ def _issued(answer: dict, name: str) -> str:
     # Alphabet and length are not documented: visible ASCII, without what would break a client id.
     value = answer.get(name)
     if not isinstance(value, str) or not 1 <= len(value) <= _ISSUED_MAX:
-        raise errors.RegistrationAnswerMalformed(name)
+        raise SetupError(_REGISTRATION_ANSWER_MALFORMED, name)
     for char in value:
         if not "!" <= char <= "~" or char in "|,":
-            raise errors.RegistrationAnswerMalformed(name)
+            raise SetupError(_REGISTRATION_ANSWER_MALFORMED, name)
     return value
 
 

@@ -4,10 +4,15 @@ import network
 from micropython import const
 
 from imprint import port
-from imprint.errors import AccessPointNotFound, LinkTimeout, WifiPasswordWrong
+from imprint.errors import WeatherError
 
 _UP_MS = const(20000)  # association and DHCP; an ESP32 needs 2 to 6 s
 _STEP_MS = const(50)
+
+# errors.py
+_ACCESS_POINT_NOT_FOUND = const(201)
+_WIFI_PASSWORD_WRONG = const(202)
+_LINK_TIMEOUT = const(203)
 
 
 class Wifi:
@@ -19,8 +24,8 @@ class Wifi:
         self._wlan = network.WLAN(network.STA_IF)
 
     def up(self) -> None:
-        """Join; returns with an address. Raises AccessPointNotFound, WifiPasswordWrong,
-        LinkTimeout."""
+        """Join; returns with an address. Raises WeatherError: no such access point, wrong
+        password, no address in time."""
         wlan = self._wlan
         if wlan.isconnected():
             return
@@ -43,10 +48,10 @@ class Wifi:
             status = wlan.status()
         wlan.active(False)
         if status == network.STAT_WRONG_PASSWORD:
-            raise WifiPasswordWrong(self._ssid)
+            raise WeatherError(_WIFI_PASSWORD_WRONG, self._ssid)
         if status == network.STAT_NO_AP_FOUND:
-            raise AccessPointNotFound(self._ssid)
-        raise LinkTimeout(self._ssid, status)
+            raise WeatherError(_ACCESS_POINT_NOT_FOUND, self._ssid)
+        raise WeatherError(_LINK_TIMEOUT, self._ssid, status)
 
     def is_up(self) -> bool:
         return self._wlan.isconnected()

@@ -5,11 +5,13 @@ import time
 from micropython import const
 
 from imprint import port
-from imprint.errors import ClockNotSet
+from imprint.errors import WeatherError
 
 # An ESP32 starts in 2000: a clock that says less than this was never set.
 _EARLIEST_YEAR = const(2025)
 _TRIES = const(4)
+
+_CLOCK_NOT_SET = const(210)  # errors.py
 
 
 def is_set() -> bool:
@@ -17,7 +19,7 @@ def is_set() -> bool:
 
 
 def ensure(ntp_host: str, feed) -> None:
-    """Set the clock by SNTP (RFC 4330) unless it is set. Raises ClockNotSet after four tries of
+    """Set the clock by SNTP (RFC 4330) unless it is set. Raises WeatherError after four tries of
     a second or so each; `feed` is called between them."""
     if is_set():
         return
@@ -35,4 +37,4 @@ def ensure(ntp_host: str, feed) -> None:
         else:
             if is_set():
                 return
-    raise ClockNotSet(ntptime.host, number)
+    raise WeatherError(_CLOCK_NOT_SET, ntptime.host, number)

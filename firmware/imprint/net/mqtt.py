@@ -10,7 +10,7 @@ from micropython import const
 from umqtt.simple import MQTTClient, MQTTException
 
 from imprint import port
-from imprint.errors import PeerGarbage, PeerSilent, SubscriptionRefused
+from imprint.errors import ProtocolError, SetupError
 from imprint.net.stream import Stream
 
 _TOPIC_MAX = const(256)  # bytes; Aliyun's own limit is 128
@@ -22,6 +22,11 @@ _PUBLISH = const(0x30)
 _PUBACK = const(0x40)
 _SUBACK = const(0x90)
 _PINGRESP = const(0xD0)
+
+# errors.py
+_PEER_GARBAGE = const(321)
+_PEER_SILENT = const(322)
+_SUBSCRIPTION_REFUSED = const(504)
 
 
 class Client(MQTTClient):
@@ -48,7 +53,7 @@ class Client(MQTTClient):
 
     def connect(self) -> bool:
         """Connect and log in; True if the broker kept our session. Raises what `Stream` raises,
-        PeerGarbage, and MQTTException with the CONNACK's code, as umqtt.simple does."""
+        ProtocolError, and MQTTException with the CONNACK's code, as umqtt.simple does."""
         self.sock = Stream(self.server, self.port, self._root_ca, self._timeout_ms)
         body = bytearray(b"\x00\x04MQTT\x04\xc0")
         body[7] |= self._clean_session << 1
@@ -60,7 +65,7 @@ class Client(MQTTClient):
         self.pswd = None  # not needed again: a new login is a new Client
         head = self.sock.read(4)
         if head[0] != _CONNACK or head[1] != 2 or head[2] > 1:
-            raise PeerGarbage("CONNACK")
+            raise ProtocolError(_PEER_GARBAGE, "CONNACK")
         if head[3]:
             raise MQTTException(head[3])
         return bool(head[2])
@@ -69,7 +74,7 @@ class Client(MQTTClient):
         """Publish; at QoS 1 return when it is acknowledged (PUBACK).
 
         For a repetition after a reconnect give the same `pid` and `again=True`, which sets DUP
-        (3.3.1.1). Raises PeerSilent when no PUBACK comes.
+        (3.3.1.1). Raises ProtocolError when no PUBACK comes.
         """
         body = bytearray(len(topic).to_bytes(2, "big"))
         body += topic
@@ -83,23 +88,23 @@ class Client(MQTTClient):
             self._await(_PUBACK, pid)
 
     def subscribe(self, topic, qos=0) -> None:
-        """Subscribe to one topic filter; raises SubscriptionRefused when the broker refuses it."""
+        """Subscribe to one topic filter; raises SetupError when the broker refuses it."""
         pid = self._next_pid()
         body = pid.to_bytes(2, "big") + len(topic).to_bytes(2, "big") + topic + bytes([qos])
         self._send(b"\x82", body)
         self._await(_SUBACK, pid)
         if self._granted > 2:
-            raise SubscriptionRefused(topic.decode(), self._granted)
+            raise SetupError(_SUBSCRIPTION_REFUSED, topic.decode(), self._granted)
 
     def poll(self, timeout_ms: int) -> bool:
         """Take in one packet if one comes within `timeout_ms`, and keep the session alive.
 
-        True if there was one. Raises PeerSilent when a ping was not answered in time.
+        True if there was one. Raises ProtocolError when a ping was not answered in time.
         """
         now = port.ticks_ms()
         if self._pinged_at is not None:
             if port.ticks_diff(now, self._pinged_at) > self._timeout_ms:
-                raise PeerSilent("PINGRESP")
+                raise ProtocolError(_PEER_SILENT, "PINGRESP")
         elif port.ticks_diff(now, self.sock.sent_at) > self.keepalive * 750:
             self.ping()
             self._pinged_at = now
@@ -124,7 +129,7 @@ class Client(MQTTClient):
         elif op == _PINGRESP and size == 0:
             self._pinged_at = None
         else:
-            raise PeerGarbage("packet %02x of %d bytes" % (op, size))
+            raise ProtocolError(_PEER_GARBAGE, "packet %02x of %d bytes" % (op, size))
         return kind
 
     def check_msg(self) -> "int | None":
@@ -144,14 +149,14 @@ class Client(MQTTClient):
             value |= (digit & 0x7F) << shift
             if not digit & 0x80:
                 return value
-        raise PeerGarbage("remaining length")
+        raise ProtocolError(_PEER_GARBAGE, "remaining length")
 
     def _read_publish(self, op: int, size: int) -> None:
         qos = op >> 1 & 3
         overhead = 4 if qos else 2
         topic_size = int.from_bytes(self.sock.read(2), "big") if size >= 2 else 0
         if qos > 1 or not 0 < topic_size <= _TOPIC_MAX or size < topic_size + overhead:
-            raise PeerGarbage("PUBLISH")
+            raise ProtocolError(_PEER_GARBAGE, "PUBLISH")
         topic = bytes(self.sock.read(topic_size))
         pid = self.sock.read(2) if qos else None
         left = size - topic_size - overhead
@@ -174,7 +179,7 @@ class Client(MQTTClient):
             if self.wait_msg() == kind and self._acked != pid:
                 self._acked = None  # of an earlier message: late, and no longer waited for
             if self._acked != pid and port.ticks_diff(deadline, port.ticks_ms()) <= 0:
-                raise PeerSilent("acknowledgement")
+                raise ProtocolError(_PEER_SILENT, "acknowledgement")
 
     def _next_pid(self) -> int:
         self.pid = self.pid % 65535 + 1  # 2.3.1: never 0

@@ -10,16 +10,19 @@ import errno
 import select
 import socket
 
+from micropython import const
+
 from imprint import port
-from imprint.errors import (
-    ConnectionLost,
-    ConnectRefused,
-    ConnectTimeout,
-    NameNotResolved,
-    PeerClosed,
-    PeerSilent,
-)
+from imprint.errors import ProtocolError, WeatherError
 from imprint.net import tls
+
+# errors.py
+_NAME_NOT_RESOLVED = const(301)
+_CONNECT_TIMEOUT = const(302)
+_CONNECT_REFUSED = const(303)
+_CONNECTION_LOST = const(304)
+_PEER_CLOSED = const(320)
+_PEER_SILENT = const(322)
 
 
 class Stream:
@@ -27,8 +30,8 @@ class Stream:
         """Connect to TCP port `number` of `host`; its chain is verified against `root_ca` (DER)
         and its name against `host`, at the first write.
 
-        `timeout_ms` bounds the connecting and then each read and write. Raises NameNotResolved,
-        ConnectTimeout, ConnectRefused.
+        `timeout_ms` bounds the connecting and then each read and write. Raises WeatherError:
+        the name does not resolve, nobody answers, the connection is refused.
         """
         self.timeout_ms = timeout_ms
         self.sent_at = port.ticks_ms()
@@ -36,7 +39,7 @@ class Stream:
         try:
             address = socket.getaddrinfo(host, number, 0, socket.SOCK_STREAM)[0][-1]
         except OSError as error:
-            raise NameNotResolved(host, error.args[0])
+            raise WeatherError(_NAME_NOT_RESOLVED, host, error.args[0])
         plain = socket.socket()
         try:
             plain.settimeout(timeout_ms / 1000)
@@ -44,8 +47,8 @@ class Stream:
         except OSError as error:
             plain.close()
             if error.args[0] in (errno.ETIMEDOUT, errno.EINPROGRESS, errno.EAGAIN):
-                raise ConnectTimeout(host, error.args[0])
-            raise ConnectRefused(host, error.args[0])
+                raise WeatherError(_CONNECT_TIMEOUT, host, error.args[0])
+            raise WeatherError(_CONNECT_REFUSED, host, error.args[0])
         plain.setblocking(False)
         try:
             self._sock = tls.client(plain, host, root_ca)
@@ -58,7 +61,7 @@ class Stream:
 
     def write(self, data, length: "int | None" = None) -> int:
         """Send all of `data` (or its first `length` bytes). The first write is also the TLS
-        handshake: raises what tls.explain returns, PeerSilent, PeerClosed, ConnectionLost."""
+        handshake: raises what tls.explain returns, and as `read`."""
         view = memoryview(data)[:length] if length is not None else memoryview(data)
         self._transfer(self._sock.write, view, select.POLLOUT)
         self._verified = True
@@ -66,7 +69,8 @@ class Stream:
         return len(view)
 
     def read(self, length: int) -> bytearray:
-        """Exactly `length` bytes. Raises PeerSilent, PeerClosed, ConnectionLost."""
+        """Exactly `length` bytes. Raises ProtocolError when the peer is silent or closes,
+        WeatherError when the connection breaks."""
         data = bytearray(length)
         self._transfer(self._sock.readinto, memoryview(data), select.POLLIN)
         return data
@@ -99,14 +103,14 @@ class Stream:
             except (OSError, ValueError) as error:
                 if not self._verified:
                     raise tls.explain(error)
-                raise ConnectionLost(number=error.args[0])
+                raise WeatherError(_CONNECTION_LOST, number=error.args[0])
             if count:
                 view = view[count:]
                 continue
             if count == 0:
-                raise PeerClosed()
+                raise ProtocolError(_PEER_CLOSED)
             left_ms = port.ticks_diff(deadline, port.ticks_ms())
             if left_ms <= 0:
-                raise PeerSilent()
+                raise ProtocolError(_PEER_SILENT)
             self._poll.modify(self._sock, event)
             self._poll.poll(left_ms)

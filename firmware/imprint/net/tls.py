@@ -5,49 +5,51 @@ we dialled, its dates against our clock. There is no switch.
 """
 
 import tls
+from micropython import const
 
-from imprint.errors import (
-    CertificateDateWrong,
-    ConnectionLost,
-    HandshakeFailed,
-    IdentityDamaged,
-    IssuerUntrusted,
-    ServerNameWrong,
-)
+from imprint.errors import ImprintError, ProtocolError, SetupError, WeatherError
+
+# errors.py
+_IDENTITY_DAMAGED = const(102)
+_CONNECTION_LOST = const(304)
+_CERTIFICATE_DATE_WRONG = const(310)
+_SERVER_NAME_WRONG = const(311)
+_ISSUER_UNTRUSTED = const(312)
+_HANDSHAKE_FAILED = const(313)
 
 # What mbedtls_x509_crt_verify_info() says (mbedTLS 2.28 and 3.6, library/x509_crt.c).
 _REASONS = (
-    ("validity has expired", CertificateDateWrong),
-    ("validity starts in the future", CertificateDateWrong),
-    ("does not match with the expected CN", ServerNameWrong),
-    ("not correctly signed by the trusted CA", IssuerUntrusted),
+    ("validity has expired", _CERTIFICATE_DATE_WRONG),
+    ("validity starts in the future", _CERTIFICATE_DATE_WRONG),
+    ("does not match with the expected CN", _SERVER_NAME_WRONG),
+    ("not correctly signed by the trusted CA", _ISSUER_UNTRUSTED),
 )
 
 
 def client(sock, host: str, root_ca: bytes):
     """Wrap a connected non-blocking socket; the handshake is done by its first write.
 
-    Raises IdentityDamaged when `root_ca` (DER) is no certificate.
+    Raises SetupError when `root_ca` (DER) is no certificate.
     """
     context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
     context.verify_mode = tls.CERT_REQUIRED
     try:
         context.load_verify_locations(root_ca)
     except ValueError:
-        raise IdentityDamaged("root_ca is no certificate")
+        raise SetupError(_IDENTITY_DAMAGED, "root_ca is no certificate")
     return context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
 
 
-def explain(error: Exception) -> Exception:
+def explain(error: Exception) -> ImprintError:
     """Our error for what a handshake raised: ValueError with mbedTLS's reasons, a line each, or
     OSError with its number."""
     reason = str(error.args[0]) if error.args else ""
     if isinstance(error, ValueError):
-        for text, kind in _REASONS:
+        for text, code in _REASONS:
             if text in reason:
-                return kind(reason.split("\n")[0])
-        return HandshakeFailed(reason[:80])
+                return ProtocolError(code, reason.split("\n")[0])
+        return WeatherError(_HANDSHAKE_FAILED, reason[:80])
     number = error.args[0] if error.args else 0
     if -256 < number < 256:  # a socket's errno, not mbedTLS's number
-        return ConnectionLost("in the TLS handshake", number)
-    return HandshakeFailed(str(error.args[-1]), number)
+        return WeatherError(_CONNECTION_LOST, "in the TLS handshake", number)
+    return WeatherError(_HANDSHAKE_FAILED, str(error.args[-1]), number)
