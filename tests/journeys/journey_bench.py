@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -40,6 +41,7 @@ class JourneyBench:
     """`with JourneyBench(folder, content) as bench:` has a cloud, and a board without power.
 
     `burned` are fields of the identity that differ from a regnwl unit's; None leaves one out.
+    They were checked `burned_on` that day, by default today.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class JourneyBench:
         *,
         config: AliyunConfig | None = None,
         ntp: bool = True,
+        burned_on: datetime | None = None,
         **burned: Any,
     ) -> None:
         self.cloud = AliyunCloud(folder / "cloud", config)
@@ -61,6 +64,7 @@ class JourneyBench:
         self._content = content
         self._decoder = Decoder()
         self._next = 0
+        self._burned_on = burned_on
         self.identity = self.make_identity(**burned)
 
     def __enter__(self) -> Self:
@@ -91,7 +95,9 @@ class JourneyBench:
             "interval_s": 1,
         } | burned
         present = {name: value for name, value in raw.items() if value is not None}
-        return identities.check(present, origin="the test", folder=self.cloud.folder)
+        return identities.check(
+            present, origin="the test", folder=self.cloud.folder, now=self._burned_on
+        )
 
     # -- the unit -------------------------------------------------------------------------------
 

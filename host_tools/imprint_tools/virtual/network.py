@@ -133,7 +133,7 @@ class AccessPoint:
         found = NOT_FOUND
         if self.joined and self.up and self._loop is not None:
             key = (host, port)
-            if key not in self._relays and (targets := self._targets(host, port)):
+            if key not in self._relays and (targets := self.targets(host, port)):
                 self._relays[key] = _Relay(self, self._loop, host, port, targets)
             if key in self._relays:
                 found = self._relays[key].port
@@ -168,7 +168,7 @@ class AccessPoint:
         record.down += size
         self.bytes_down += size
 
-    def _targets(self, host: str, port: int) -> dict[str, Endpoint | None]:
+    def targets(self, host: str, port: int) -> dict[str, Endpoint | None]:
         """The route of each protocol; None is the time service."""
         targets: dict[str, Endpoint | None] = {}
         for route in self.routes:
@@ -229,9 +229,7 @@ class _Relay:
         self.port: int = next(iter(self._sockets.values())).getsockname()[1]
         self._udp: _Datagrams | None = None
         if listener := self._sockets.get("tcp"):
-            route = targets["tcp"]
-            assert route is not None  # noqa: S101  only udp has the time service
-            loop.add_reader(listener, self._accept, listener, route)
+            loop.add_reader(listener, self._accept, listener)
         if datagrams := self._sockets.get("udp"):
             self._udp = _Datagrams(access_point, loop, datagrams, host, port, targets["udp"])
 
@@ -245,12 +243,14 @@ class _Relay:
             self._loop.remove_reader(sock)
             sock.close()
 
-    def _accept(self, listener: socket.socket, route: Endpoint) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         try:
             guest, _ = listener.accept()
         except BlockingIOError:
             return
-        if self._ap.joined and self._ap.up:
+        # Asked anew each time: a cloud that comes back does so at other ports.
+        route = self._ap.targets(self._host, self._port).get("tcp")
+        if route and self._ap.joined and self._ap.up:
             self._ap.spawn(self._serve(guest, route))
         else:
             _reset(guest)
