@@ -8,7 +8,7 @@ import machine
 
 def start():
     # RTC memory outlives every reset but power-on, and writing it wears nothing. The byte counts
-    # starts that did not come online; imprint.port.healthy() clears it.
+    # starts that did not get to report; imprint.port.healthy() clears it.
     rtc = machine.RTC()
     memory = rtc.memory()
     tries = memory[2] if len(memory) == 3 and memory[:2] == b"im" else 0

@@ -115,7 +115,7 @@ class Watchdog:
 
 
 def healthy() -> None:
-    """This start came online: the next crash begins a new count (see main.py)."""
+    """This start has reported: the next crash begins a new count (see main.py)."""
     machine.RTC().memory(b"")
 
 
