@@ -201,6 +201,31 @@ def test_ctrl_c_interrupts_whatever_runs(tmp_path: Path, main: str) -> None:
         assert chip.resets == []
 
 
+def test_each_program_gets_its_ctrl_c(chip: VirtualChip) -> None:
+    """However soon one follows the other; one that comes twice is not kept for the next."""
+    chip.expect(b">>> ")
+    chip.feed(b"\x01")
+    for _ in range(3):
+        chip.feed(HANG.encode() + b"\x04")
+        chip.expect(b"hangs")
+        chip.feed(b"\x03\x03")
+        chip.expect(b"KeyboardInterrupt: \r\n\x04>")
+    assert chip.execute("print('calm')") == "calm"
+
+
+def test_a_program_may_live_on_after_ctrl_c(chip: VirtualChip) -> None:
+    """One that catches KeyboardInterrupt can be interrupted again."""
+    chip.expect(b">>> ")
+    chip.feed(
+        b"\x01import time\nfor i in range(2):\n try:\n  print('hangs')\n  time.sleep(1000)\n"
+        b" except KeyboardInterrupt:\n  print('caught', i)\n\x04"
+    )
+    for i in range(2):
+        chip.expect(b"hangs")
+        chip.feed(b"\x03")
+        chip.expect(b"caught %d" % i)
+
+
 def test_ctrl_c_before_the_first_program_is_kept_for_it(tmp_path: Path) -> None:
     """A tool that interrupts right after a reset is not too early."""
     with VirtualChip(tmp_path, {"main.py": HANG}) as chip:
