@@ -188,8 +188,6 @@ class App:
         for topic in cloud.subscriptions(burned):
             self._feed()
             self._client.subscribe(topic)
-        self._backoff.reset()
-        port.healthy()
         port.emit("online")
         port.emit("heap", alloc=gc.mem_alloc(), free=gc.mem_free())
         return o.DONE
@@ -321,7 +319,9 @@ class App:
                 raise refusal
             _emit_error(refusal)
         else:
+            # Not sooner: what fails right after the login must not begin anew at the first delay.
             self._backoff.reset()
+            port.healthy()
             port.emit("reported", id=number, acked=True, kept=len(self._outbox))
 
     def _keep(self) -> None:
