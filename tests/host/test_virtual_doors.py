@@ -23,10 +23,10 @@ from typing import Any
 
 import pytest
 import serial
-from imprint_tools import ports
+from imprint_tools import ports, unixsocket
 from imprint_tools.errors import BenchStateError, PortError
 from imprint_tools.partitions import APP, TABLE_OFFSET, Partition, build
-from imprint_tools.virtual import control, slip, unixsocket
+from imprint_tools.virtual import control, slip
 from imprint_tools.virtual.board import Board
 from imprint_tools.virtual.devkit import State
 from imprint_tools.virtual.flash import Flash

@@ -7,13 +7,12 @@ control there is, and all that a bench needs.
 from __future__ import annotations
 
 import json
-import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from imprint_tools import unixsocket
 from imprint_tools.errors import BenchStateError
 
 Operation = Callable[..., Any]
@@ -33,12 +32,7 @@ class Stop(Exception):
 
 def listen(folder: Path) -> socket.socket:
     """A listening socket in that folder, in place of one that a dead process left."""
-    (folder / _NAME).unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX)
-    with _address(folder) as address:
-        listener.bind(address)
-    listener.listen()
-    return listener
+    return unixsocket.listen(folder / _NAME)
 
 
 def serve(listener: socket.socket, operations: Mapping[str, Operation]) -> None:
@@ -74,9 +68,7 @@ def ask(folder: Path, operation: str, **arguments: Any) -> Any:
     Raises BenchStateError when it is not up, does not answer in time or says no.
     """
     try:
-        with socket.socket(socket.AF_UNIX) as client, _address(folder) as address:
-            client.settimeout(_ANSWER_S)
-            client.connect(address)
+        with unixsocket.connect(folder / _NAME, _ANSWER_S) as client:
             client.sendall(json.dumps({"do": operation, "with": arguments}).encode() + b"\n")
             answer = _read_line(client)
     except TimeoutError:
@@ -100,13 +92,3 @@ def _read_line(sock: socket.socket) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ValueError("not a JSON object")
     return document
-
-
-@contextmanager
-def _address(folder: Path) -> Iterator[str]:
-    # A socket's path holds 107 bytes (unix(7)); a folder's descriptor makes any path short.
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{descriptor}/{_NAME}"
-    finally:
-        os.close(descriptor)

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import IO, Any
 
+from imprint_tools import unixsocket
 from imprint_tools.errors import BenchStateError
-from imprint_tools.virtual import unixsocket
 
 SOCKET_NAME = "control.sock"
 _ANSWER_S = 30.0

@@ -23,7 +23,7 @@ from typing import Protocol
 import serial  # type: ignore[import-untyped]
 from serial.rfc2217 import PortManager  # type: ignore[import-untyped]
 
-from imprint_tools.virtual import unixsocket
+from imprint_tools import unixsocket
 
 _CHUNK = 4096
 _UNSENT_LIMIT = 1024 * 1024  # a UART does not wait for a slow reader: beyond this, bytes are lost

@@ -20,8 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from serial import serialutil  # type: ignore[import-untyped]
 
-from imprint_tools import paths
-from imprint_tools.virtual import unixsocket
+from imprint_tools import paths, unixsocket
 from imprint_tools.virtual.doors import SocketDoor
 
 SOCKET_NAME = "line.sock"
