@@ -149,7 +149,7 @@ def _check(name: str, value) -> None:
             fault = "is not a number from %d to %d" % (least, most)
     elif not isinstance(value, str) or not least <= _length(value) <= most:
         fault = "is not text of %d to %d bytes" % (least, most)
-    elif allowed and not all(char in allowed for char in value):
+    elif allowed and value.strip(allowed):  # at both ends: nothing is left of what is all right
         fault = "has a character that is not " + kind
     if fault:
         raise SetupError(_IDENTITY_ERROR, name + " " + fault)
