@@ -23,7 +23,7 @@ from imprint_tools.virtual.board import Board
 from imprint_tools.virtual.network import AccessPoint
 
 KIND = boards.load("esp32-generic")
-HEAP = "96k"
+HEAP = "64k"
 SSID, PASSWORD = "bench", "correct horse"
 NAME = "unit-1"
 

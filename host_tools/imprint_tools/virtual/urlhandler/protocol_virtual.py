@@ -71,9 +71,12 @@ class Serial(serialutil.SerialBase):  # type: ignore[misc]  # pyserial has no ty
 
     @property
     def in_waiting(self) -> int:
-        """How many bytes `read` would give at once."""
+        """How many bytes `read` would give at once. Raises SerialException: the board is gone."""
         waiting = array.array("i", [0])
+        readable = select.select([self._line()], [], [], 0)[0]
         fcntl.ioctl(self.fileno(), termios.FIONREAD, waiting)
+        if readable and not waiting[0]:  # the end of the stream
+            raise serialutil.SerialException(errno.EIO, "the virtual board went away")
         return waiting[0]
 
     def read(self, size: int = 1) -> bytes:
