@@ -52,13 +52,14 @@ class JourneyBench:
         config: AliyunConfig | None = None,
         ntp: bool = True,
         burned_on: datetime | None = None,
+        doors: Sequence[str] = (),
         **burned: Any,
     ) -> None:
         self.cloud = AliyunCloud(folder / "cloud", config)
         self.cloud.start()
         self.product_key = self.cloud.create_product()
         self.air = AccessPoint(SSID, PASSWORD, self.cloud.endpoints, ntp=ntp)
-        self.board = Board(folder / "unit", doors=(), access_point=self.air, heap=HEAP)
+        self.board = Board(folder / "unit", doors=doors, access_point=self.air, heap=HEAP)
         self.items: list[Event | Text] = []
         """What the console has shown so far."""
         self._content = content
