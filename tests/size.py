@@ -112,7 +112,9 @@ def journey_total(flash: dict[str, int], journey: str) -> int:
     return sum(
         size
         for module, size in flash.items()
-        if not module.startswith("imprint.clouds.") or module.endswith("__init__") or module == own
+        if not module.startswith("imprint.clouds.")
+        or module.endswith("__init__")
+        or module.startswith(own)
     )
 
 

@@ -9,14 +9,26 @@ import binascii
 import gc
 import hashlib
 import os
+import sys
 
 from micropython import const
 
 from imprint import errors, port
 from imprint import onboarding as o
 from imprint.backoff import Backoff
-from imprint.outbox import Outbox
-from imprint.vault import Vault
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from tls import SSLContext
+
+    from imprint.identity import Identity
+    from imprint.links.wifi import Wifi
+    from imprint.net.mqtt import Client
+    from imprint.outbox import Outbox
+    from imprint.wire.mqtt import ConnectRequest
 
 # Longer than DNS, TCP, TLS and one answer can take together, each at its own bound.
 _WATCHDOG_MS = const(120_000)
@@ -28,6 +40,7 @@ _UNANSWERED_MS = const(60_000)  # at least, before a registration that may have 
 _IDLE_MS = const(250)  # between two looks at the clock and the link
 _OUTBOX_MAX = const(64)  # messages
 _TODO_MAX = const(8)  # downlinks not yet acted on
+_GC_THRESHOLD = const(1024)  # bytes allocated between collections: garbage must not scatter
 
 # errors.py
 _LINK_LOST = const(204)
@@ -40,6 +53,17 @@ _REPORT_UNANSWERED = const(604)
 
 # A message in the outbox: whether it was sent before, its id, its payload.
 _SENT = const(1)
+_OUTBOX = "/outbox"
+
+# What one step needs and the next does not. It leaves the memory after each step, for a first boot
+# is to fit a heap of 40 kB, and comes back from flash when a step needs it again.
+_PASSING = (
+    "imprint.identity",
+    "imprint.net.clock",
+    "imprint.net.tls",
+    "imprint.sign",
+    "imprint.vault",
+)
 
 
 def run() -> None:
@@ -54,26 +78,27 @@ def run() -> None:
 
 
 class App:
-    def __init__(self, feed) -> None:
+    def __init__(self, feed: "Callable[[], None]") -> None:
         """`feed` is the watchdog's; no wait in here is longer than its patience."""
         self._feed = feed
         self._store = port.NvsStore()
-        self._vault = Vault(self._store)
-        self._outbox = None  # opened once there is something to report
         self._backoff = Backoff(os.urandom, _RETRY_MS, _RETRY_CEILING_MS)
-        self._identity = None
-        self._root_ca = None
-        self._cloud = None  # the one cloud module in use
-        self._link = None
-        self._credential = None  # what the vault holds, or None
+        self._identity: "Identity | None" = None
+        self._tls: "SSLContext" = None  # type: ignore[assignment]  # there from IDENTITY on
+        self._cloud: "Any" = None  # the one cloud module in use
+        self._link: "Wifi | None" = None
+        self._credential: "dict | None" = None  # what the vault holds
         self._rolled_back = False
-        self._client = None  # the connection, or None
-        self._todo = []  # downlinks, taken in while something else was waited for
-        self._reply = None  # (id, code, message) of the cloud's reply last read
-        self._error = None  # what led to WAIT or HALT
-        self._fresh = None  # the report that is not on flash, or None
+        self._client: "Client | None" = None  # the connection
+        self._todo: "list[tuple]" = []  # downlinks, taken in while something else was waited for
+        self._reply: "tuple | None" = None  # (id, code, message) of the cloud's reply last read
+        self._error: "errors.ImprintError | None" = None  # what led to WAIT or HALT
+        self._fresh: "bytes | None" = None  # the report that is not on flash
+        self._outbox: "Outbox | None" = None  # opened when there is something in it
+        if port.listdir(_OUTBOX):
+            self._box()
         self._sample_at = port.ticks_ms()
-        self._hold_until = None  # ticks before which the cloud takes no report, or None
+        self._hold_until: "int | None" = None  # ticks before which the cloud takes no report
         self._next_id = int.from_bytes(os.urandom(3), "big")
         self._read, self._apply = _application()
 
@@ -89,6 +114,7 @@ class App:
             o.ONLINE: self._report,
             o.WAIT: self._wait,
         }
+        gc.threshold(_GC_THRESHOLD)
         state = o.IDENTITY
         while state != o.HALT:
             self._feed()
@@ -102,6 +128,8 @@ class App:
                 event = o.FAILED if error.retry else o.STOP
                 _emit_error(error)
             state = o.next_state(state, event)
+            for module in _PASSING:
+                _forget(module)
         port.emit("state", s=state)
 
     def close(self) -> None:
@@ -109,22 +137,20 @@ class App:
         if self._client:
             self._client.close()
             self._client = None
-        if self._fresh:
-            self._keep()
+        self._keep()
 
     # One method a state; each returns the event that ends it.
 
     def _load_identity(self) -> str:
         from imprint import identity
+        from imprint.net import tls
 
-        self._root_ca = self._store.get("root_ca")
-        digest = None
-        if self._root_ca:
-            digest = binascii.hexlify(hashlib.sha256(self._root_ca).digest()).decode()
+        root_ca = self._store.get("root_ca") or b""
+        digest = binascii.hexlify(hashlib.sha256(root_ca).digest()).decode()
         burned = identity.parse(self._store.get("identity"), digest, port.unique_id())
         self._identity = burned
-        module = __import__("imprint.clouds." + burned.journey)
-        self._cloud = getattr(module.clouds, burned.journey)
+        self._tls = tls.context(root_ca)
+        self._cloud = _cloud_module(burned.journey)
         return o.DONE
 
     def _join(self) -> str:
@@ -138,19 +164,21 @@ class App:
 
     def _set_clock(self) -> str:
         from imprint.net import clock
+        from imprint.vault import Vault
 
         clock.ensure(self._identity.ntp_host, self._feed)
         try:
-            self._credential = self._vault.load()
+            self._credential = Vault(self._store).load()
         except errors.SetupError as error:  # the vault is damaged: it may register anew
             _emit_error(error)
             self._credential = None
         return o.HELD if self._fits(self._credential) else o.MISSING
 
     def _register(self) -> str:
-        cloud, burned = self._cloud, self._identity
-        self._connect(cloud.registration(burned, os.urandom), burned.registration)
-        deadline = port.ticks_add(port.ticks_ms(), cloud.REGISTRATION_WAIT_MS)
+        burned = self._identity
+        registrar = _cloud_module(burned.journey + "_registration")
+        self._connect(registrar.request(burned, os.urandom), registrar)
+        deadline = port.ticks_add(port.ticks_ms(), registrar.WAIT_MS)
         record = None
         while record is None:
             left_ms = port.ticks_diff(deadline, port.ticks_ms())
@@ -164,9 +192,13 @@ class App:
                 raise
             self._feed()
             while self._todo and record is None:
-                record = cloud.registration_answer(burned, *self._todo.pop(0))
+                record = registrar.answer(burned, *self._todo.pop(0))
+        _forget(registrar.__name__)
+        del registrar
         # Kept before anything else happens: nothing can fetch it a second time.
-        self._vault.store(record)
+        from imprint.vault import Vault
+
+        Vault(self._store).store(record)
         self._credential = record
         self.close()
         port.emit("registered")
@@ -175,19 +207,22 @@ class App:
     def _login(self) -> str:
         cloud, burned = self._cloud, self._identity
         try:
-            self._connect(cloud.login(burned, self._credential), "login")
+            self._connect(cloud.login(burned, self._credential), cloud)
         except errors.SetupError as error:
-            refused = error.code == _LOGIN_REFUSED and not self._rolled_back
-            if not refused or not self._vault.rollback(self._fits):
+            if error.code != _LOGIN_REFUSED or self._rolled_back:
+                raise
+            from imprint.vault import Vault
+
+            if not Vault(self._store).rollback(self._fits):
                 raise
             self._rolled_back = True
             self.close()
             self._error = error
             _emit_error(error)
             return o.ROLLED_BACK
-        for topic in cloud.subscriptions(burned):
+        for topic, qos in cloud.subscriptions(burned):
             self._feed()
-            self._client.subscribe(topic)
+            self._client.subscribe(topic, qos)
         port.emit("online")
         port.emit("heap", alloc=gc.mem_alloc(), free=gc.mem_free())
         return o.DONE
@@ -211,8 +246,7 @@ class App:
         while port.ticks_diff(until, port.ticks_ms()) > 0:
             self._feed()
             self._sample_if_due()
-            if self._fresh:
-                self._keep()
+            self._keep()
             port.sleep_ms(min(_IDLE_MS, max(0, port.ticks_diff(until, port.ticks_ms()))))
         return o.ELAPSED
 
@@ -222,17 +256,18 @@ class App:
         # Whether a login can be tried with it: not one of an earlier identity.
         return not self._cloud.needs_registration(self._identity, record)
 
-    def _connect(self, request, step: str) -> None:
+    def _connect(self, request: "ConnectRequest", peer: "Any") -> None:
+        # `peer`: the module that knows what a refusal means.
         from umqtt.simple import MQTTException
 
         from imprint.net.mqtt import Client
 
         del self._todo[:]
-        self._client = Client(request, self._root_ca, self._take, _NET_MS)
+        self._client = Client(request, self._tls, self._take, _NET_MS)
         try:
             self._client.connect()
         except MQTTException as error:
-            raise self._cloud.refused(step, error.args[0])
+            raise peer.refused(self._identity, error.args[0])
 
     def _take(self, topic: bytes, payload: bytes) -> None:
         # Called in the middle of other exchanges: note it down, act later.
@@ -268,11 +303,11 @@ class App:
         values = self._read()
         params = {name: {"value": values[name], "time": at_ms} for name in values}
         self._next_id += 1
-        _, payload = self._cloud.report(self._identity, self._next_id, params)
-        self._fresh = bytes([0]) + self._next_id.to_bytes(4, "big") + payload
+        payload = self._cloud.report(self._next_id, params)
+        self._fresh = b"\0" + self._next_id.to_bytes(4, "big") + payload
 
     def _may_send(self) -> bool:
-        if not self._fresh and not len(self._box()):
+        if not self._fresh and not self._outbox:
             return False
         if self._hold_until is None:
             return True
@@ -283,7 +318,7 @@ class App:
 
     def _send_oldest(self) -> None:
         """Send one report, what waited first, and forget it once the cloud has replied."""
-        held = self._box().peek()
+        held = self._outbox.peek() if self._outbox else None
         message = held[1] if held else self._fresh
         if not message:
             return
@@ -291,7 +326,7 @@ class App:
         again = message[0] == _SENT
         if not held:
             self._fresh = bytes([_SENT]) + message[1:]
-        topic, _ = self._cloud.report(self._identity, number, {})
+        topic = self._cloud.report_topic(self._identity)
         self._reply = None
         self._client.publish(topic, message[5:], qos=1, pid=number % 65535 + 1, again=again)
         deadline = port.ticks_add(port.ticks_ms(), _REPLY_MS)
@@ -322,10 +357,12 @@ class App:
             # Not sooner: what fails right after the login must not begin anew at the first delay.
             self._backoff.reset()
             port.healthy()
-            port.emit("reported", id=number, acked=True, kept=len(self._outbox))
+            port.emit("reported", id=number, acked=True, kept=len(self._outbox or ()))
 
     def _keep(self) -> None:
-        # To flash. A full file system costs this report, not the unit.
+        # The fresh report, to flash. A full file system costs this report, not the unit.
+        if self._fresh is None:
+            return
         message, self._fresh = self._fresh, None
         box = self._box()
         before = box.dropped
@@ -337,27 +374,39 @@ class App:
         if box.dropped != before:
             port.emit("dropped", n=box.dropped)
 
-    def _box(self) -> Outbox:
+    def _box(self) -> "Outbox":
         if self._outbox is None:
-            self._outbox = Outbox(port.FolderStore("/outbox"), _OUTBOX_MAX)
+            from imprint.outbox import Outbox
+
+            self._outbox = Outbox(port.FolderStore(_OUTBOX), _OUTBOX_MAX)
         return self._outbox
 
 
+def _cloud_module(name: str) -> "Any":
+    # By its name in the identity: a board carries the cloud that it needs, and no other.
+    return getattr(__import__("imprint.clouds." + name).clouds, name)
+
+
+def _forget(module: str) -> None:
+    # What nothing refers to any more is garbage; a module is referred to by these two.
+    if module in sys.modules:
+        package, _, name = module.rpartition(".")
+        del sys.modules[module]
+        delattr(sys.modules[package], name)
+
+
 def _application() -> tuple:
-    try:
-        os.stat("application.py")
-    except OSError:
-        try:
-            os.stat("application.mpy")
-        except OSError:
-            return _vital_signs, _refuse
+    names = port.listdir("/")
+    if "application.py" not in names and "application.mpy" not in names:
+        return _vital_signs, _refuse
     import application
 
     return application.read, getattr(application, "apply", _refuse)
 
 
 def _vital_signs() -> dict:
-    return {"uptime_s": port.ticks_ms() // 1000, "heap_free": gc.mem_free()}
+    uptime_s = port.ticks_ms() // 1000  # type: ignore[operator]  # a board counts from its reset
+    return {"uptime_s": uptime_s, "heap_free": gc.mem_free()}
 
 
 def _refuse(_params: dict) -> None:
@@ -365,7 +414,7 @@ def _refuse(_params: dict) -> None:
 
 
 def _emit_error(error: errors.ImprintError, retry_ms: "int | None" = None) -> None:
-    fields = {"code": error.code, "retry": error.retry}
+    fields: "dict" = {"code": error.code, "retry": error.retry}
     if error.detail:
         fields["detail"] = error.detail
     if error.number is not None:

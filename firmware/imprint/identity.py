@@ -1,7 +1,8 @@
 """What was burned into this unit: parse it, check it, refuse it with a reason.
 
-The tables are literals on purpose: the host's tools read them out of this file, so that the rule
-that refuses a bad identity at the bench is the very rule that the board would have applied.
+The tables are literals on purpose, with their types in comments: the host's tools read them out of
+this file, so that the rule that refuses a bad identity at the bench is the very rule that the
+board would have applied.
 Pure: the caller brings the bytes.
 """
 
@@ -12,6 +13,10 @@ from micropython import const
 from imprint import canonical
 from imprint.errors import SetupError
 from imprint.secret import Secret
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from typing import Any
 
 _BLOB_MAX = const(4000)  # bytes; what one page of NVS holds
 
@@ -33,7 +38,7 @@ KINDS = {
 
 # field: (kind, least, most, secret). Lengths in bytes; for "int" the range of the value;
 # for "choice" `least` is the tuple of choices.
-FIELDS = {
+FIELDS = {  # type: dict[str, tuple[str, Any, int, int]]
     "journey": ("choice", ("aliyun",), 0, 0),
     "wifi_ssid": ("text", 1, 32, 0),
     "wifi_password": ("text", 8, 63, 1),
@@ -56,7 +61,7 @@ FIELDS = {
 }
 
 # journey: (required, optional)
-JOURNEYS = {
+JOURNEYS = {  # type: dict[str, tuple[tuple[str, ...], tuple[str, ...]]]
     "aliyun": (
         ("journey", "product_key", "registration", "root_ca_sha256", "wifi_ssid"),
         (
@@ -68,7 +73,7 @@ JOURNEYS = {
 }  # fmt: skip
 
 # (journey, field, value): what else that value asks for.
-NEEDS = {
+NEEDS = {  # type: dict[tuple[str, str, Any], tuple[str, ...]]
     ("aliyun", "registration", "regnwl"): ("product_secret",),
     ("aliyun", "registration", "register"): ("product_secret",),
     ("aliyun", "registration", "none"): ("device_name", "device_secret"),
@@ -92,12 +97,37 @@ class Identity:
     MAC as 12 lower-case hex digits.
     """
 
-    def __init__(self, values: dict) -> None:
-        for name in FIELDS:
-            value = values.get(name, DEFAULTS.get(name))
-            if FIELDS[name][3] and value is not None:
-                value = Secret(value)
-            setattr(self, name, value)
+    # Without a method on purpose: a function holds its module, and the tables of this one are
+    # garbage once an identity is parsed (see app._forget).
+    journey: str
+    wifi_ssid: str
+    wifi_password: Secret | None
+    ntp_host: str
+    interval_s: int
+    root_ca_sha256: str
+    product_key: str
+    registration: str
+    product_secret: Secret | None
+    device_name: str
+    device_secret: Secret | None
+    client_id: str | None
+    region: str
+    instance_id: str | None
+    host: str | None
+    port: int
+    sign_method: str
+    secure_mode: int
+
+
+def build(values: dict) -> Identity:
+    """The identity that `values` give, which are not checked."""
+    identity = Identity()
+    for name in FIELDS:
+        value = values.get(name, DEFAULTS.get(name))
+        if FIELDS[name][3] and value is not None:
+            value = Secret(value)
+        setattr(identity, name, value)
+    return identity
 
 
 def parse(blob: bytes | None, root_ca_sha256: str | None, unit_id: bytes) -> Identity:
@@ -114,7 +144,7 @@ def parse(blob: bytes | None, root_ca_sha256: str | None, unit_id: bytes) -> Ide
         values = canonical.loads(blob, _BLOB_MAX)
     except ValueError:
         raise SetupError(_IDENTITY_DAMAGED, "not a JSON object")
-    journey = values.get("journey")
+    journey: "Any" = values.get("journey")
     _check("journey", journey)
     required, optional = JOURNEYS[journey]
     for name in required + optional:
@@ -129,7 +159,7 @@ def parse(blob: bytes | None, root_ca_sha256: str | None, unit_id: bytes) -> Ide
         raise SetupError(_IDENTITY_DAMAGED, "root_ca is not the one that is named")
     if "device_name" not in values:
         values["device_name"] = binascii.hexlify(unit_id).decode()
-    return Identity(values)
+    return build(values)
 
 
 def _demand(values: dict, name: str) -> None:
@@ -137,7 +167,7 @@ def _demand(values: dict, name: str) -> None:
         raise SetupError(_IDENTITY_ERROR, name + " is missing")
 
 
-def _check(name: str, value) -> None:
+def _check(name: str, value: "Any") -> None:
     kind, least, most, _ = FIELDS[name]
     allowed = KINDS[kind]
     fault = ""

@@ -13,7 +13,8 @@ import machine
 from esp32 import NVS
 from micropython import const
 
-if hasattr(time, "ticks_ms"):
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING or hasattr(time, "ticks_ms"):
     from time import sleep_ms, ticks_add, ticks_diff, ticks_ms
 else:  # CPython
 
@@ -52,8 +53,9 @@ class NvsStore:
             except OSError as error:
                 if error.args[0] == _NOT_FOUND:
                     return None
-                if error.args[0] != _INVALID_LENGTH or size == _BLOB_SIZES[-1]:
+                if error.args[0] != _INVALID_LENGTH:
                     raise
+        raise OSError(_INVALID_LENGTH)
 
     def set(self, key: str, value: bytes) -> None:
         self._nvs.set_blob(key, value)
@@ -99,6 +101,14 @@ class FolderStore:
 
     def remove(self, name: str) -> None:
         os.remove(self._folder + "/" + name)
+
+
+def listdir(folder: str) -> "list[str]":
+    """The names in `folder`; none when there is no such folder."""
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 class Watchdog:

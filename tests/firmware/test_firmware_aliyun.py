@@ -4,9 +4,9 @@ import json
 import unittest
 
 from firmware_support import raises, vectors
-from imprint.clouds import aliyun
+from imprint.clouds import aliyun, aliyun_registration
 from imprint.errors import SetupError, WeatherError
-from imprint.identity import Identity
+from imprint.identity import build
 
 _DN = "device1"
 _PK = "al123456789"
@@ -29,7 +29,7 @@ def _identity(**changes):
         "product_secret": "h1nQFYPZS0mW2352",
     }
     values.update(changes)
-    return Identity(values)
+    return build(values)
 
 
 def _rand_of(number):
@@ -60,7 +60,7 @@ class TestRegistration(unittest.TestCase):
                 if "instanceId=iot-060a0bgd" in pairs:
                     changes["instance_id"] = "iot-060a0bgd"
                 unit = _identity(**changes)
-                request = aliyun.registration(unit, _rand_of(int(case["random"])))
+                request = aliyun_registration.request(unit, _rand_of(int(case["random"])))
                 self.assertEqual((cid, pairs), _parts(request.client_id.decode()))
                 self.assertEqual(case["username"].encode(), request.username)
                 self.assertEqual(case["password"].lower().encode(), request.password.reveal())
@@ -68,7 +68,7 @@ class TestRegistration(unittest.TestCase):
     def test_wire(self):
         """The documents' own order of the pairs, byte by byte (the seed's example)."""
         unit = _identity(client_id="device1", sign_method="hmacsha1")
-        request = aliyun.registration(unit, _rand_of(123))
+        request = aliyun_registration.request(unit, _rand_of(123))
         self.assertEqual(
             b"device1|securemode=2,authType=regnwl,random=123,signmethod=hmacsha1|",
             request.client_id,
@@ -79,7 +79,7 @@ class TestRegistration(unittest.TestCase):
 
     def test_client_id_by_default(self):
         """Without one burned it is made of the two names."""
-        request = aliyun.registration(_identity(), _rand_of(1))
+        request = aliyun_registration.request(_identity(), _rand_of(1))
         self.assertEqual("al123456789.device1", _parts(request.client_id.decode())[0])
 
     def test_random_is_used(self):
@@ -90,7 +90,7 @@ class TestRegistration(unittest.TestCase):
             asked.append(n)
             return b"\xff" * n
 
-        request = aliyun.registration(_identity(), rand)
+        request = aliyun_registration.request(_identity(), rand)
         self.assertIn(b"random=%d" % (256 ** asked[0] - 1), request.client_id)
 
     def test_hosts(self):
@@ -103,7 +103,7 @@ class TestRegistration(unittest.TestCase):
         ):
             unit = _identity(**changes)
             self.assertEqual(expected, aliyun.host(unit))
-            self.assertEqual(expected, aliyun.registration(unit, _rand_of(1)).host)
+            self.assertEqual(expected, aliyun_registration.request(unit, _rand_of(1)).host)
             self.assertEqual(expected, aliyun.login(unit, _TOKEN).host)
 
     def test_needed(self):
@@ -133,18 +133,18 @@ class TestRegistrationAnswer(unittest.TestCase):
         """A token is a regnwl credential, on either of the two documented topics."""
         push = _push(clientId="CID0001", deviceToken="TOKEN0001")
         for topic in (b"/ext/regnwl", b"/ext/register"):
-            self.assertEqual(_TOKEN, aliyun.registration_answer(_identity(), topic, push))
+            self.assertEqual(_TOKEN, aliyun_registration.answer(_identity(), topic, push))
 
     def test_secret(self):
         """A secret is a register credential, on either topic."""
         push = _push(deviceSecret="secret")
         for topic in (b"/ext/regnwl", b"/ext/register"):
-            self.assertEqual(_SECRET, aliyun.registration_answer(_identity(), topic, push))
+            self.assertEqual(_SECRET, aliyun_registration.answer(_identity(), topic, push))
 
     def test_another_topic(self):
         """What comes on another topic is not the answer."""
         push = _push(deviceSecret="secret")
-        self.assertIsNone(aliyun.registration_answer(_identity(), b"/ext/ntp", push))
+        self.assertIsNone(aliyun_registration.answer(_identity(), b"/ext/ntp", push))
 
     def test_malformed(self):
         """Whatever is not documented is refused, and what is wrong is named."""
@@ -168,7 +168,7 @@ class TestRegistrationAnswer(unittest.TestCase):
         ):
             with self.subTest(wire):
                 with raises(SetupError, 406) as caught:
-                    aliyun.registration_answer(_identity(), b"/ext/regnwl", wire)
+                    aliyun_registration.answer(_identity(), b"/ext/regnwl", wire)
                 self.assertEqual(detail, caught.exception.detail)
 
     def test_foreign(self):
@@ -181,13 +181,19 @@ class TestRegistrationAnswer(unittest.TestCase):
         ):
             push = _push(deviceSecret="secret", **changes)
             with raises(SetupError, 407):
-                aliyun.registration_answer(_identity(), b"/ext/register", push)
+                aliyun_registration.answer(_identity(), b"/ext/register", push)
 
     def test_longest(self):
         """The longest credential that is allowed is kept whole."""
         push = _push(clientId="c" * 128, deviceToken="t" * 128)
-        record = aliyun.registration_answer(_identity(), b"/ext/regnwl", push)
+        record = aliyun_registration.answer(_identity(), b"/ext/regnwl", push)
         self.assertEqual("t" * 128, record["device_token"])
+
+
+def _refused(step, connack):
+    if step == "login":
+        return aliyun.refused(_identity(), connack)
+    return aliyun_registration.refused(_identity(registration=step), connack)
 
 
 class TestRefused(unittest.TestCase):
@@ -210,14 +216,14 @@ class TestRefused(unittest.TestCase):
             ("login", 77, SetupError, 502),
         ):
             with self.subTest((step, connack)):
-                error = aliyun.refused(step, connack)
+                error = _refused(step, connack)
                 self.assertIs(kind, type(error))
                 self.assertEqual((code, connack), (error.code, error.number))
 
     def test_only_unavailable_is_retried(self):
         """CONNACK 3 passes; the others need a person, and are not repeated."""
         for step in ("regnwl", "register", "login"):
-            retried = [code for code in range(1, 256) if aliyun.refused(step, code).retry]
+            retried = [code for code in range(1, 256) if _refused(step, code).retry]
             self.assertEqual([3], retried)
 
 
@@ -226,8 +232,9 @@ class TestLogin(unittest.TestCase):
         """V7: a push, and the token login that follows from it, byte by byte."""
         case = [c for c in vectors("aliyun")["vectors"] if c["id"] == "V7"][0]
         push = json.dumps(case["push"]).encode()
-        record = aliyun.registration_answer(_identity(), b"/ext/regnwl", push)
+        record = aliyun_registration.answer(_identity(), b"/ext/regnwl", push)
         request = aliyun.login(_identity(), record)
+        self.assertFalse(request.clean_session)
         self.assertEqual(case["client_id"].encode(), request.client_id)
         self.assertEqual(case["username"].encode(), request.username)
         self.assertEqual(case["password"].encode(), request.password.reveal())
@@ -285,8 +292,8 @@ class TestLogin(unittest.TestCase):
 class TestReport(unittest.TestCase):
     def test_wire(self):
         """A property post, byte by byte: sorted names, decimals in floats."""
-        topic, payload = aliyun.report(_identity(), 7, {"temperature": 21.0, "power": 1})
-        self.assertEqual(_SYS + b"event/property/post", topic)
+        payload = aliyun.report(7, {"temperature": 21.0, "power": 1})
+        self.assertEqual(_SYS + b"event/property/post", aliyun.report_topic(_identity()))
         self.assertEqual(
             b'{"id":"7","method":"thing.event.property.post",'
             b'"params":{"power":1,"temperature":21.0},"version":"1.0"}',
@@ -296,7 +303,7 @@ class TestReport(unittest.TestCase):
     def test_no_form(self):
         """A value that the thing model has no form for never leaves the board."""
         with self.assertRaises(ValueError):
-            aliyun.report(_identity(), 1, {"temperature": float("nan")})
+            aliyun.report(1, {"temperature": float("nan")})
 
     def test_reply_codes(self):
         """200 is no error; the others say whether to send again."""
@@ -318,18 +325,19 @@ class TestReport(unittest.TestCase):
             self.assertEqual((code, reply, "because"), (error.code, error.number, error.detail))
 
     def test_subscriptions(self):
-        """Replies, property set and the user topic; all within the platform's limits."""
+        """Replies, and at QoS 1 property set and user topic; all within the platform's limits."""
         topics = aliyun.subscriptions(_identity())
         self.assertEqual(
             (
-                _SYS + b"event/property/post_reply",
-                _SYS + b"service/property/set",
-                b"/al123456789/device1/user/get",
+                (_SYS + b"event/property/post_reply", 0),
+                (_SYS + b"service/property/set", 1),
+                (b"/al123456789/device1/user/get", 1),
             ),
             topics,
         )
         longest = _identity(product_key="p" * 32, device_name="d" * 32)
-        for topic in aliyun.subscriptions(longest) + (aliyun.set_reply(longest, "1")[0],):
+        topics = [topic for topic, _ in aliyun.subscriptions(longest)]
+        for topic in topics + [aliyun.set_reply(longest, "1")[0]]:
             self.assertTrue(len(topic) <= 128)
             self.assertTrue(topic.count(b"/") <= 7)
 

@@ -6,6 +6,12 @@ from micropython import const
 from imprint import port
 from imprint.errors import WeatherError
 
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from imprint.secret import Secret
+
 _UP_MS = const(20000)  # association and DHCP; an ESP32 needs 2 to 6 s
 _STEP_MS = const(50)
 
@@ -16,7 +22,9 @@ _LINK_TIMEOUT = const(203)
 
 
 class Wifi:
-    def __init__(self, ssid: str, password: "Secret | None", feed) -> None:  # noqa: F821
+    def __init__(
+        self, ssid: str, password: "Secret | None", feed: "Callable[[], None]"
+    ) -> None:
         """`feed` is called while waiting (the watchdog's)."""
         self._ssid = ssid
         self._password = password

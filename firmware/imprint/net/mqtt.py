@@ -13,6 +13,15 @@ from imprint import port
 from imprint.errors import ProtocolError, SetupError
 from imprint.net.stream import Stream
 
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from tls import SSLContext
+
+    from imprint.wire.mqtt import ConnectRequest
+
 _TOPIC_MAX = const(256)  # bytes; Aliyun's own limit is 128
 _PAYLOAD_MAX = const(4096)  # bytes; a larger downlink is drained, acknowledged and dropped
 
@@ -33,7 +42,13 @@ class Client(MQTTClient):
     """One connection. `on_message(topic: bytes, payload: bytes)` is called for each downlink,
     from `poll` or while an acknowledgement is waited for, and must not publish."""
 
-    def __init__(self, request, root_ca: bytes, on_message, timeout_ms: int) -> None:
+    def __init__(
+        self,
+        request: "ConnectRequest",
+        context: "SSLContext",
+        on_message: "Callable[[bytes, bytes], None]",
+        timeout_ms: int,
+    ) -> None:
         super().__init__(
             request.client_id,
             request.host,
@@ -42,19 +57,19 @@ class Client(MQTTClient):
             request.password.reveal(),
             request.keepalive_s,
         )
-        self._root_ca = root_ca
+        self._context = context
         self._clean_session = request.clean_session
         self._timeout_ms = timeout_ms
-        self._pinged_at = None  # ticks of a PINGREQ that is not answered yet, or None
-        self._acked = None  # packet id of the PUBACK or SUBACK last read, or None
+        self._pinged_at: "Any" = None  # ticks of a PINGREQ that is not answered yet
+        self._acked: "int | None" = None  # packet id of the PUBACK or SUBACK last read
         self._granted = 0  # return code of the SUBACK last read
         self.dropped = 0  # downlinks larger than we have room for
         self.set_callback(on_message)
 
-    def connect(self) -> bool:
+    def connect(self) -> bool:  # type: ignore[override]  # all of it is in the request
         """Connect and log in; True if the broker kept our session. Raises what `Stream` raises,
         ProtocolError, and MQTTException with the CONNACK's code, as umqtt.simple does."""
-        self.sock = Stream(self.server, self.port, self._root_ca, self._timeout_ms)
+        self.sock = Stream(self.server, self.port, self._context, self._timeout_ms)
         body = bytearray(b"\x00\x04MQTT\x04\xc0")
         body[7] |= self._clean_session << 1
         body += self.keepalive.to_bytes(2, "big")

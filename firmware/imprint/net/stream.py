@@ -14,7 +14,10 @@ from micropython import const
 
 from imprint import port
 from imprint.errors import ProtocolError, WeatherError
-from imprint.net import tls
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from tls import SSLContext
 
 # errors.py
 _NAME_NOT_RESOLVED = const(301)
@@ -26,9 +29,9 @@ _PEER_SILENT = const(322)
 
 
 class Stream:
-    def __init__(self, host: str, number: int, root_ca: bytes, timeout_ms: int) -> None:
-        """Connect to TCP port `number` of `host`; its chain is verified against `root_ca` (DER)
-        and its name against `host`, at the first write.
+    def __init__(self, host: str, number: int, context: "SSLContext", timeout_ms: int) -> None:
+        """Connect to TCP port `number` of `host`; its chain is verified by `context` and its name
+        against `host`, at the first write.
 
         `timeout_ms` bounds the connecting and then each read and write. Raises WeatherError:
         the name does not resolve, nobody answers, the connection is refused.
@@ -51,7 +54,9 @@ class Stream:
             raise WeatherError(_CONNECT_REFUSED, host, error.args[0])
         plain.setblocking(False)
         try:
-            self._sock = tls.client(plain, host, root_ca)
+            self._sock = context.wrap_socket(
+                plain, server_hostname=host, do_handshake_on_connect=False
+            )
         except Exception:
             plain.close()
             raise
@@ -102,6 +107,8 @@ class Stream:
                 count = move(view)
             except (OSError, ValueError) as error:
                 if not self._verified:
+                    from imprint.net import tls
+
                     raise tls.explain(error)
                 raise WeatherError(_CONNECTION_LOST, number=error.args[0])
             if count:

@@ -24,4 +24,4 @@ class ConnectRequest:
         self.username = username
         self.password = password
         self.keepalive_s = keepalive_s
-        self.clean_session = clean_session
+        self.clean_session = clean_session  # False: the broker keeps our session meanwhile
