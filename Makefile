@@ -42,8 +42,9 @@ lint: $(SETUP) ## Style of host tools, tests and firmware
 	$(BIN)/ruff format --check host_tools tests docs
 	$(BIN)/ruff check --config firmware/ruff.toml firmware tests/firmware
 
-types: $(SETUP) ## Types of the host tools
+types: $(SETUP) ## Types of host tools and firmware
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file firmware/mypy.ini
 
 size: $(SETUP) ## Bytes of .mpy and of heap, by module
 	$(BIN)/python tests/size.py
@@ -61,5 +62,6 @@ $(SETUP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("imprint needs Python 3.11 or newer and $(PYTHON) is " + sys.version.split()[0] + "; name another one: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip install --quiet --upgrade --target .venv/typings micropython-esp32-stubs
 	$(BIN)/imprint runtime install
 	@touch $@
