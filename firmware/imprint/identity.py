@@ -31,6 +31,7 @@ KINDS = {
     "name": "-.0123456789:@ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz",
     "host": "-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz",
     "hex": "0123456789abcdef",
+    "digits": "0123456789",
     "text": None,
     "int": None,
     "choice": None,
@@ -39,7 +40,7 @@ KINDS = {
 # field: (kind, least, most, secret). Lengths in bytes; for "int" the range of the value;
 # for "choice" `least` is the tuple of choices.
 FIELDS = {  # type: dict[str, tuple[str, Any, int, int]]
-    "journey": ("choice", ("aliyun",), 0, 0),
+    "journey": ("choice", ("aliyun", "enos-coap"), 0, 0),
     "wifi_ssid": ("text", 1, 32, 0),
     "wifi_password": ("text", 8, 63, 1),
     "ntp_host": ("host", 1, 253, 0),
@@ -58,6 +59,21 @@ FIELDS = {  # type: dict[str, tuple[str, Any, int, int]]
     "port": ("int", 1, 65535, 0),
     "sign_method": ("choice", ("hmacmd5", "hmacsha1", "hmacsha256"), 0, 0),
     "secure_mode": ("choice", (-2, 2), 0, 0),
+    # EnOS: the device key is free of "," and "/", which separate what it stands in; SDK for C: 64.
+    "device_key": ("name", 1, 64, 0),
+    "device_key_source": ("choice", ("burned", "imei"), 0, 0),
+    "lifetime_s": ("int", 30, 86400, 0),
+    # The modem's dialect; "none": the chip does DTLS itself, over Wi-Fi.
+    "modem": ("choice", ("nrf91", "bg95", "sequans", "sara", "none"), 0, 0),
+    "apn": ("host", 1, 100, 0),
+    "sim_pin": ("digits", 4, 8, 1),
+    "rat": ("choice", ("nb-iot", "lte-m"), 0, 0),
+    "band": ("int", 1, 88, 0),
+}
+
+# (journey, field): the rule where it is not the one above.
+RULES = {
+    ("enos-coap", "secure_mode"): ("choice", (2, 3), 0, 0),
 }
 
 # journey: (required, optional)
@@ -70,6 +86,13 @@ JOURNEYS = {  # type: dict[str, tuple[tuple[str, ...], tuple[str, ...]]]
             "sign_method", "secure_mode",
         ),
     ),
+    "enos-coap": (
+        ("journey", "product_key", "secure_mode", "device_key_source", "host", "modem"),
+        (
+            "device_key", "device_secret", "product_secret", "port", "lifetime_s", "interval_s",
+            "apn", "sim_pin", "rat", "band", "wifi_ssid", "wifi_password",
+        ),
+    ),
 }  # fmt: skip
 
 # (journey, field, value): what else that value asks for.
@@ -77,9 +100,13 @@ NEEDS = {  # type: dict[tuple[str, str, Any], tuple[str, ...]]
     ("aliyun", "registration", "regnwl"): ("product_secret",),
     ("aliyun", "registration", "register"): ("product_secret",),
     ("aliyun", "registration", "none"): ("device_name", "device_secret"),
+    ("enos-coap", "secure_mode", 2): ("device_secret",),
+    ("enos-coap", "secure_mode", 3): ("product_secret",),
+    ("enos-coap", "device_key_source", "burned"): ("device_key",),
+    ("enos-coap", "modem", "none"): ("wifi_ssid",),
 }
 
-# What a field is worth when it is absent; None where nothing stands here.
+# What a field, or (journey, field), is worth when it is absent; None where nothing stands here.
 DEFAULTS = {
     "ntp_host": "pool.ntp.org",
     "interval_s": 60,
@@ -87,6 +114,11 @@ DEFAULTS = {
     "port": 8883,
     "sign_method": "hmacsha256",
     "secure_mode": 2,
+    "lifetime_s": 3600,
+    "rat": "nb-iot",
+    # EnOS does not name its DTLS port: this one is RFC 7252's.
+    ("enos-coap", "port"): 5684,
+    ("enos-coap", "interval_s"): 900,
 }
 
 
@@ -117,13 +149,23 @@ class Identity:
     port: int
     sign_method: str
     secure_mode: int
+    device_key: str | None
+    device_key_source: str
+    lifetime_s: int
+    modem: str
+    apn: str | None
+    sim_pin: Secret | None
+    rat: str
+    band: int | None
 
 
 def build(values: dict) -> Identity:
     """The identity that `values` give, which are not checked."""
     identity = Identity()
+    journey = values.get("journey")
     for name in FIELDS:
-        value = values.get(name, DEFAULTS.get(name))
+        default = DEFAULTS.get((journey, name), DEFAULTS.get(name))
+        value = values.get(name, default)
         if FIELDS[name][3] and value is not None:
             value = Secret(value)
         setattr(identity, name, value)
@@ -145,17 +187,17 @@ def parse(blob: bytes | None, root_ca_sha256: str | None, unit_id: bytes) -> Ide
     except ValueError:
         raise SetupError(_IDENTITY_DAMAGED, "not a JSON object")
     journey: "Any" = values.get("journey")
-    _check("journey", journey)
+    _check(FIELDS["journey"], "journey", journey)
     required, optional = JOURNEYS[journey]
     for name in required + optional:
         if name in values:
-            _check(name, values[name])
+            _check(RULES.get((journey, name), FIELDS[name]), name, values[name])
     for name in required:
         _demand(values, name)
     for name in required + optional:
         for needed in NEEDS.get((journey, name, values.get(name)), ()):
             _demand(values, needed)
-    if values["root_ca_sha256"] != root_ca_sha256:
+    if "root_ca_sha256" in required and values["root_ca_sha256"] != root_ca_sha256:
         raise SetupError(_IDENTITY_DAMAGED, "root_ca is not the one that is named")
     if "device_name" not in values:
         values["device_name"] = binascii.hexlify(unit_id).decode()
@@ -167,8 +209,8 @@ def _demand(values: dict, name: str) -> None:
         raise SetupError(_IDENTITY_ERROR, name + " is missing")
 
 
-def _check(name: str, value: "Any") -> None:
-    kind, least, most, _ = FIELDS[name]
+def _check(rule: "Any", name: str, value: "Any") -> None:
+    kind, least, most, _ = rule
     allowed = KINDS[kind]
     fault = ""
     if kind == "choice":

@@ -83,6 +83,11 @@ class Tables:
     rules: Mapping[str, Rule]
     journeys: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]
     needs: Mapping[tuple[str, str, Any], tuple[str, ...]]
+    special: Mapping[tuple[str, str], Rule]
+
+    def rule(self, journey: str, name: str) -> Rule:
+        """The rule of a field in that journey."""
+        return self.special.get((journey, name), self.rules[name])
 
 
 @cache
@@ -92,15 +97,17 @@ def tables() -> Tables:
     found: dict[str, Any] = {}
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and isinstance(target := node.targets[0], ast.Name):
-            if target.id in ("KINDS", "FIELDS", "JOURNEYS", "NEEDS"):
+            if target.id in ("KINDS", "FIELDS", "RULES", "JOURNEYS", "NEEDS"):
                 found[target.id] = ast.literal_eval(node.value)
-    rules = {
-        name: Rule(name, kind, 0, 0, bool(secret), tuple(least))
-        if kind == "choice"
-        else Rule(name, kind, least, most, bool(secret))
-        for name, (kind, least, most, secret) in found["FIELDS"].items()
-    }
-    return Tables(found["KINDS"], rules, found["JOURNEYS"], found["NEEDS"])
+    rules = {name: _rule(name, *row) for name, row in found["FIELDS"].items()}
+    special = {key: _rule(key[1], *row) for key, row in found["RULES"].items()}
+    return Tables(found["KINDS"], rules, found["JOURNEYS"], found["NEEDS"], special)
+
+
+def _rule(name: str, kind: str, least: Any, most: int, secret: int) -> Rule:
+    if kind == "choice":
+        return Rule(name, kind, 0, 0, bool(secret), tuple(least))
+    return Rule(name, kind, least, most, bool(secret))
 
 
 @dataclass(frozen=True)
@@ -226,7 +233,7 @@ def from_answers(
     raw: dict[str, Any] = {"journey": journey}
 
     def put(name: str, *, may_be_empty: bool) -> None:
-        rule = known.rules.get(name)
+        rule = None if name == ROOT_CA else known.rule(journey, name)
         what = str(rule) if rule else "path of a PEM or DER certificate"
         problem = ""
         for _attempt in range(_ASK_ATTEMPTS):
@@ -287,7 +294,7 @@ def check(
     for name in fields:
         if name not in required and name not in optional:
             raise IdentityError(f"{origin}: field {name} has no place in the journey {journey}")
-        _check_value(known.rules[name], fields[name], origin)
+        _check_value(known.rule(journey, name), fields[name], origin)
     wanted = {name: f"the journey {journey} asks for it" for name in required}
     for (of, name, value), needed in known.needs.items():
         if of == journey and fields.get(name) == value:
@@ -295,7 +302,7 @@ def check(
     for name, why in wanted.items():
         if name not in fields:
             raise IdentityError(
-                f"{origin}: field {name} is missing; {why} ({known.rules[name]})",
+                f"{origin}: field {name} is missing; {why} ({known.rule(journey, name)})",
                 next_step=f"Add {name} to the identity.",
             )
     wrapped: dict[str, Value] = {

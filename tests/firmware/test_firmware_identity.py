@@ -102,6 +102,48 @@ class TestParse(unittest.TestCase):
             identity.parse(blob, self.root, _UNIT_ID)
 
 
+class TestEnos(unittest.TestCase):
+    """The same rules for the journey `enos-coap`, where they are others."""
+
+    def setUp(self):
+        self.vectors = vectors("identities")["enos-coap"]
+
+    def parse(self, change):
+        values = dict(self.vectors["base"])
+        values.update(change)
+        for name in change:
+            if change[name] is None:
+                del values[name]
+        return identity.parse(json.dumps(values).encode(), None, _UNIT_ID)
+
+    def test_rules(self):
+        """Each rule by example: accepted, or refused with the field and the rule."""
+        for case in self.vectors["cases"]:
+            with self.subTest(case["name"]):
+                try:
+                    self.parse(case["change"])
+                    actual = None
+                except SetupError as error:
+                    self.assertEqual(103, error.code)
+                    actual = error.detail
+                self.assertEqual(case["error"], actual)
+
+    def test_defaults(self):
+        """This journey's defaults; and no root CA, since the server knows the key or does not."""
+        unit = self.parse({})
+        self.assertEqual((5684, 3600, 900), (unit.port, unit.lifetime_s, unit.interval_s))
+        self.assertEqual("nb-iot", unit.rat)
+        for name in ("apn", "band", "device_secret", "root_ca_sha256", "sim_pin", "wifi_ssid"):
+            self.assertIsNone(getattr(unit, name))
+
+    def test_secrets_are_secrets(self):
+        """The SIM's PIN is one of them."""
+        unit = self.parse({"sim_pin": "4711"})
+        self.assertEqual(b"4711", unit.sim_pin.reveal())
+        self.assertEqual(b"abcdefg", unit.product_secret.reveal())
+        self.assertNotIn("4711", str(unit.sim_pin))
+
+
 class TestTables(unittest.TestCase):
     """The host's tools take these tables for the truth."""
 
@@ -113,11 +155,17 @@ class TestTables(unittest.TestCase):
             self.assertEqual(len(names), len(set(names)))
             for name in names:
                 self.assertIn(name, identity.FIELDS)
-        for name in identity.DEFAULTS:
-            self.assertIn(name, identity.FIELDS)
+        for key in identity.DEFAULTS:
+            if isinstance(key, tuple):
+                self.assertIn(key[1], sum(identity.JOURNEYS[key[0]], ()))
+            else:
+                self.assertIn(key, identity.FIELDS)
+        for key in identity.RULES:
+            self.assertIn(key[1], sum(identity.JOURNEYS[key[0]], ()))
         for key in identity.NEEDS:
             journey, name, value = key
-            self.assertIn(value, identity.FIELDS[name][1])
+            rule = identity.RULES.get((journey, name), identity.FIELDS[name])
+            self.assertIn(value, rule[1])
             for needed in identity.NEEDS[key]:
                 self.assertIn(needed, sum(identity.JOURNEYS[journey], ()))
 
