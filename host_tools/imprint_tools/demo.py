@@ -8,6 +8,7 @@ a temporary folder and on loopback, and is gone afterwards, also after Ctrl-C.
 
 from __future__ import annotations
 
+import re
 import secrets
 import tempfile
 import time
@@ -37,6 +38,13 @@ REGISTRATIONS = ("regnwl", "register", "none")
 _SSID = "imprint-bench"
 _INTERVAL_S = 1
 _LISTEN_S = 0.05  # how long one look at the console waits: also the grain of the traffic chart
+
+_BOOTS_MAX = 2  # the one that is meant, and one that somebody may explain
+
+_RESET = "rst:0x"  # how the boot ROM begins to tell why it starts
+
+# The type alone: what an exception says of itself is not ours to repeat.
+_EXCEPTION = re.compile(r"\w*(Error|Exception)\b")
 
 # What each state of the firmware is as a step of the journey.
 _STEPS = {
@@ -100,6 +108,8 @@ class _Journey:
         self._mpy_bytes = 0
         self._told: set[str] = set()
         self._last_error: DeviceErrorInfo | None = None
+        self._boots = 0
+        self._crash = ""
 
     def travel(self, stack: ExitStack, folder: Path) -> None:
         """Every step, in order. Raises ImprintError where it ends early."""
@@ -195,8 +205,22 @@ class _Journey:
                 for item in decoder.feed(port.read(max(1, port.in_waiting))):
                     if isinstance(item, Event):
                         self._take(item)
+                    else:
+                        self._read(item.line)
                 self.look_back()
         self._recorder.end(f"{len(self._acknowledged())} reports acknowledged")
+
+    def _read(self, line: str) -> None:
+        """A line that is no event: look for crashes."""
+        if raised := _EXCEPTION.match(line):
+            self._crash = raised[0]
+        elif line.startswith(_RESET):
+            self._boots += 1
+            if self._boots > _BOOTS_MAX:
+                raise JourneyFailedError(
+                    f"the board starts again and again: {self._crash or 'it does not say why'}",
+                    next_step="Look at its console with --keep; a MemoryError wants more --heap.",
+                )
 
     def _take(self, event: Event) -> None:
         state = str(event.data.get("s")) if event.name == "state" else ""

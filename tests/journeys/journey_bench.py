@@ -6,6 +6,7 @@ its own), then everything is as in the field: MicroPython boots from flash and i
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -124,6 +125,12 @@ class JourneyBench:
         """What NVS holds, by key."""
         part = nvs.NvsPartition(nvs.BytesRegion(self.read()[KIND.nvs.offset : KIND.nvs.end]))
         return {e.key: e.value for e in part.entries() if isinstance(e.value, bytes)}
+
+    def outbox(self) -> set[int]:
+        """The ids of the reports that wait in flash (see `_keep` in firmware/imprint/app.py)."""
+        files = image.unpack_vfs(self.read()[KIND.vfs.offset : KIND.vfs.end])
+        kept = [data for path, data in files.items() if path.startswith("outbox/")]
+        return {int(json.loads(data[data.index(b"{") :])["id"]) for data in kept if b"{" in data}
 
     def power_cycle(self) -> None:
         """Off, and on again."""

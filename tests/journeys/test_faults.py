@@ -137,6 +137,24 @@ def test_reports_wait_out_an_outage_in_order(bench: JourneyBench) -> None:
     assert bench.registrations() == 1
 
 
+def test_reports_outlive_a_power_cut(bench: JourneyBench) -> None:
+    """What was measured while the cloud was away is in flash: a power cut does not lose it."""
+    bench.board.power_on()
+    bench.online()
+    bench.cloud.stop()
+    while not bench.outbox():
+        bench.wait("wait")  # each one long enough for another report
+    bench.board.power_off()
+    waiting = bench.outbox()
+    bench.cloud.start()
+    bench.air.routes[:] = bench.cloud.endpoints
+    bench.board.power_on()
+    bench.online()
+    while bench.wait("reported", acked=True).data["kept"]:
+        pass
+    assert waiting <= {int(event["id"]) for event in bench.events("report")}
+
+
 def test_it_comes_back_after_the_broker_did(bench: JourneyBench) -> None:
     """The broker goes away and comes back: so does the unit, with its token and its reports."""
     bench.board.power_on()

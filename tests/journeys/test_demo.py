@@ -1,0 +1,109 @@
+"""The demo as a person and as a script have it: what it prints, how it ends, what it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from imprint_tools import demo
+from imprint_tools.journey import FAILED
+from imprint_tools.recorder import Watcher
+
+_DEMO_S = 120.0
+
+
+def command(tmp: Path, *arguments: str) -> subprocess.Popen[str]:
+    """`imprint demo`, whose temporary files go to `tmp`."""
+    return subprocess.Popen(  # noqa: S603  our own command
+        [Path(sys.executable).with_name("imprint"), "demo", "--journey", "aliyun", *arguments],
+        env=os.environ | {"TMPDIR": str(tmp), "COLUMNS": "100"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_json_is_one_object_with_what_was_promised(tmp_path: Path) -> None:
+    """Under --json stdout is one object; the timeline goes to stderr, the page to its file."""
+    tmp, page = tmp_path / "tmp", tmp_path / "journey.html"
+    tmp.mkdir()
+    with command(tmp, "--json", "--reports", "2", "--report", str(page)) as process:
+        out, timeline = process.communicate(timeout=_DEMO_S)
+    assert process.returncode == 0, timeline
+    result = json.loads(out)
+    assert result["journey"] == "aliyun"
+    assert result["outcome"] == "acknowledged"
+    assert result["registrations"] == 1
+    assert result["reports"] == 2
+    assert all(step["ok"] and step["seconds"] >= 0 for step in result["steps"])
+    names = [step["name"] for step in result["steps"]]
+    assert names[-1] == "report" and {"flash", "inject identity", "register"} <= set(names)
+    for key in ("bytes_up", "bytes_down", "heap_peak_bytes", "mpy_bytes"):
+        assert result[key] > 1000
+    assert "ONLINE" in timeline
+    assert "</html>" in page.read_text()
+    assert not list(tmp.iterdir()), "nothing is left"
+
+
+@pytest.mark.parametrize(
+    ("chip", "registration", "registrations"),
+    [("esp32s3", "register", 1), ("esp32c3", "none", 0)],
+)
+def test_every_chip_and_registration(chip: str, registration: str, registrations: int) -> None:
+    """As a library it is one call, for each chip and each kind of registration."""
+    result = demo.run(demo.Plan(chip=chip, registration=registration, reports=1))
+    assert result.ok, result.failure
+    assert result.registrations == registrations
+
+
+def test_an_impatient_demo_fails_and_says_so() -> None:
+    """What goes wrong is in the result, with the step that it went wrong in, and a next step."""
+    result = demo.run(demo.Plan(reports=1000, patience_s=2))
+    assert result.outcome == FAILED and not result.ok
+    assert not result.steps[-1].ok
+    assert result.document()["failure"] and result.document()["next_step"]
+
+
+def test_failure_is_exit_status_41_and_still_one_object(tmp_path: Path) -> None:
+    """A heap in which nothing runs: the journey fails, and --json says so in its one object."""
+    with command(tmp_path, "--json", "--heap", "24k") as process:
+        out, errors = process.communicate(timeout=_DEMO_S)
+    assert process.returncode == 41, errors
+    result = json.loads(out)
+    assert result["outcome"] == "failed" and result["failure"]
+    assert "journey-failed" in errors
+    assert not list(tmp_path.iterdir()), "nothing is left"
+
+
+def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
+    """Interrupted in the middle, it takes down board and cloud and removes its folder."""
+    with command(tmp_path, "--reports", "1000") as process:
+        assert process.stdout
+        for line in process.stdout:
+            if "● REGISTER" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=_DEMO_S)
+    assert process.returncode != 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_who_looks_on_sees_it_in_order() -> None:
+    """The watcher of a journey is told of each step and state as it happens."""
+    seen: list[str] = []
+
+    class Ears(Watcher):
+        def step_began(self, name: str) -> None:
+            seen.append(name)
+
+        def entered(self, state: str, at_s: float) -> None:
+            seen.append(state)
+
+    result = demo.run(demo.Plan(reports=1), watcher=Ears())
+    assert [name for name in seen if name == name.upper()] == [s.state for s in result.states]
+    assert seen.index("register") < seen.index("REGISTER") < seen.index("log in")
