@@ -12,8 +12,8 @@ byte behind. So a module that raises a code says `_NAME = const()` again (MicroP
 constant only within its file), and a test compares the two. The text begins with the kind; the
 host reads it and shows cause and `Next:` beside the code (imprint monitor).
 
-Ranges: 1xx identity, vault, outbox; 2xx link, clock; 3xx TLS, transport; 4xx registration;
-5xx login, session; 6xx reports.
+Ranges: 1xx identity, vault, outbox; 2xx link, clock, modem, network; 3xx TLS, transport; 4xx
+registration; 5xx login, session; 6xx reports.
 """
 
 from micropython import const
@@ -124,6 +124,110 @@ _CLOCK_NOT_SET = const(210)
 """WeatherError: No time server answered, and without a date no certificate can be checked.
 
 Next: let UDP port 123 out to `ntp_host`, or burn a reachable `ntp_host`.
+"""
+
+
+# --- 22x: modem
+
+_MODEM_SILENT = const(220)
+"""WeatherError: The modem does not answer AT, or gives no answer that can be told from noise.
+
+Next: check its power, TX and RX (they cross), the baud rate and, if wired, RTS and CTS; a modem
+that was never answered by needs its power key pressed.
+"""
+
+_MODEM_TIMEOUT = const(221)
+"""WeatherError: The modem began a command and did not end it in time; `detail` is the command. It
+is not repeated blindly: the modem is asked until it is in step again.
+
+Next: wait; if it repeats, look at the signal, and at the supply while the radio sends (2 A peaks).
+"""
+
+_MODEM_GARBAGE = const(222)
+"""ProtocolError: The modem answered otherwise than its manual has it; `detail` is the command.
+
+Next: check that `modem` names the family that is on the board, then its firmware's version.
+"""
+
+_MODEM_REFUSED = const(223)
+"""WeatherError: The modem answered ERROR; `detail` is the command, `number` the CME or CMS code
+(3 not allowed, 4 not supported, 50 wrong parameters, 100 unknown, 500 and more the vendor's own).
+
+Next: wait; if it repeats, look the number up in the modem's manual.
+"""
+
+_MODEM_UNSUPPORTED = const(224)
+"""SetupError: The modem on this board cannot do what the journey needs of it; `detail` says what.
+
+Next: check that `modem` names the family that is on the board; update the modem's firmware.
+"""
+
+_SIM_MISSING = const(225)
+"""SetupError: The modem finds no usable SIM (`number`: 10 not inserted, 13 failure, 15 wrong).
+
+Next: insert the SIM, contacts clean and the right way round, then power-cycle the unit.
+"""
+
+_SIM_PIN = const(226)
+"""SetupError: The SIM wants a PIN that is not burned, refused the one that is (`number` 16), or is
+locked (12 PUK). A refused PIN is not tried again: the third wrong one locks the card.
+
+Next: burn the right `sim_pin`, or take the PIN off the card; a locked card needs its PUK in a
+telephone.
+"""
+
+_MODEM_REBOOTED = const(227)
+"""WeatherError: The modem started anew in the middle of its work: sockets and sessions are gone.
+
+Next: wait; if it repeats, look at the supply while the radio sends (2 A peaks).
+"""
+
+_PSK_NOT_STORED = const(228)
+"""SetupError: The modem's store does not take the pre-shared key or its identity; `number` is its
+own code (nRF91: 515 full, 518 radio still on, 519 exists).
+
+Next: free a slot of the modem's credential store, or update its firmware.
+"""
+
+_SESSION_REFUSED = const(229)
+"""WeatherError: DTLS with the cloud was not established. Modems do not say why: no network, no
+such name, a wrong key or identity, and no cipher suite in common look alike. `number` is the
+modem's own code, if it has one.
+
+Next: compare identity and key with `imprint verify`; check `host` and `port`; the server must
+accept the suite that the modem offers (PSK-AES128-CCM-8 or PSK-AES128-CBC-SHA256).
+"""
+
+
+# --- 23x: network registration
+
+_NETWORK_NOT_FOUND = const(230)
+"""WeatherError: The modem found no network that it may use within the time allowed; `number` is
+the state of +CEREG (0 gave up, 2 still searching).
+
+Next: check the antenna, that the SIM's operator has NB-IoT or LTE-M here, and `band` and `rat`; a
+first search can take a quarter of an hour.
+"""
+
+_REGISTRATION_DENIED = const(231)
+"""WeatherError: The network refused the subscriber or barred the cell; `number` is the cause (3, 6
+illegal, 7, 8 no service, 11 to 15 not in this network, area or cell), if it gave one. Retried,
+since areas and bars change.
+
+Next: ask the operator whether the SIM is active, and whether its contract has NB-IoT or LTE-M and
+roaming.
+"""
+
+_DATA_REFUSED = const(232)
+"""WeatherError: The unit is registered but gets no data connection.
+
+Next: check `apn`; ask the operator which APN the contract has.
+"""
+
+_DATA_LOST = const(233)
+"""WeatherError: The network took the data connection away.
+
+Next: wait; the unit attaches again by itself.
 """
 
 
