@@ -55,8 +55,8 @@ _REPORT_UNANSWERED = const(604)
 _SENT = const(1)
 _OUTBOX = "/outbox"
 
-# What one step needs and the next does not. It leaves the memory after each step, for a first boot
-# is to fit a heap of 40 kB, and comes back from flash when a step needs it again.
+# What one step needs and the next does not. It leaves the memory when it has done its part, and
+# comes back from flash when it is needed again: a first boot is to fit the smallest heap.
 _PASSING = (
     "imprint.identity",
     "imprint.net.clock",
@@ -128,8 +128,7 @@ class App:
                 event = o.FAILED if error.retry else o.STOP
                 _emit_error(error)
             state = o.next_state(state, event)
-            for module in _PASSING:
-                _forget(module)
+            _forget(*_PASSING)
         port.emit("state", s=state)
 
     def close(self) -> None:
@@ -193,14 +192,15 @@ class App:
             self._feed()
             while self._todo and record is None:
                 record = registrar.answer(burned, *self._todo.pop(0))
+        # Kept before anything else happens: nothing can fetch it a second time. Room for the vault
+        # is made first, since running out of memory would lose it, too; that waits for nothing.
+        self.close()
         _forget(registrar.__name__)
         del registrar
-        # Kept before anything else happens: nothing can fetch it a second time.
         from imprint.vault import Vault
 
         Vault(self._store).store(record)
         self._credential = record
-        self.close()
         port.emit("registered")
         return o.DONE
 
@@ -258,6 +258,7 @@ class App:
 
     def _connect(self, request: "ConnectRequest", peer: "Any") -> None:
         # `peer`: the module that knows what a refusal means.
+        _forget(*_PASSING)  # the request is signed: all room for the connection
         from umqtt.simple import MQTTException
 
         from imprint.net.mqtt import Client
@@ -387,12 +388,13 @@ def _cloud_module(name: str) -> "Any":
     return getattr(__import__("imprint.clouds." + name).clouds, name)
 
 
-def _forget(module: str) -> None:
+def _forget(*modules: str) -> None:
     # What nothing refers to any more is garbage; a module is referred to by these two.
-    if module in sys.modules:
-        package, _, name = module.rpartition(".")
-        del sys.modules[module]
-        delattr(sys.modules[package], name)
+    for module in modules:
+        if module in sys.modules:
+            package, _, name = module.rpartition(".")
+            del sys.modules[module]
+            delattr(sys.modules[package], name)
 
 
 def _application() -> tuple:

@@ -72,7 +72,7 @@ FIELDS = {  # type: dict[str, tuple[str, Any, int, int]]
 }
 
 # (journey, field): the rule where it is not the one above.
-RULES = {
+RULES = {  # type: dict[tuple[str, str], tuple[str, Any, int, int]]
     ("enos-coap", "secure_mode"): ("choice", (2, 3), 0, 0),
 }
 
@@ -107,7 +107,7 @@ NEEDS = {  # type: dict[tuple[str, str, Any], tuple[str, ...]]
 }
 
 # What a field, or (journey, field), is worth when it is absent; None where nothing stands here.
-DEFAULTS = {
+DEFAULTS = {  # type: dict[str | tuple[str, str], Any]
     "ntp_host": "pool.ntp.org",
     "interval_s": 60,
     "region": "cn-shanghai",
@@ -162,7 +162,7 @@ class Identity:
 def build(values: dict) -> Identity:
     """The identity that `values` give, which are not checked."""
     identity = Identity()
-    journey = values.get("journey")
+    journey: "Any" = values.get("journey")
     for name in FIELDS:
         default = DEFAULTS.get((journey, name), DEFAULTS.get(name))
         value = values.get(name, default)

@@ -6,7 +6,7 @@ first login. aliyun.py tells of the ways to register and names the sources.
 
 from micropython import const
 
-from imprint import canonical, sign
+from imprint import canonical
 from imprint.clouds.aliyun import client_id, connect
 from imprint.errors import ImprintError, SetupError, WeatherError
 
@@ -47,6 +47,8 @@ def request(identity: "Identity", rand: "Callable[[int], bytes]") -> "ConnectReq
 
     The vendor's documents and SDKs differ on securemode (2 or -2), hence `secure_mode`.
     """
+    from imprint import sign
+
     nonce = str(int.from_bytes(rand(6), "big"))
     extension = "securemode=%d,authType=%s,random=%s,signmethod=%s" % (
         identity.secure_mode,
