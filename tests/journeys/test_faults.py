@@ -269,7 +269,7 @@ def test_the_five_client_id_limit_is_named(bench: JourneyBench) -> None:
     bench.board.power_on()
     bench.halted_with(402)
     bench.cloud.delete_client_ids(bench.product_key, NAME)
-    bench.board.power_on()
+    bench.power_cycle()
     bench.online()
 
 
@@ -283,7 +283,7 @@ def test_an_activated_name_is_not_registered_again(make_bench: MakeBench) -> Non
     bench.board.power_on()
     bench.halted_with(403)
     bench.cloud.reset_thing(bench.product_key, NAME)
-    bench.board.power_on()
+    bench.power_cycle()
     bench.online()
 
 
