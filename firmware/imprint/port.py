@@ -14,12 +14,12 @@ from esp32 import NVS
 from micropython import const
 
 TYPE_CHECKING = const(False)
-if TYPE_CHECKING or hasattr(time, "ticks_ms"):
+if hasattr(time, "ticks_ms") and not TYPE_CHECKING:
     from time import sleep_ms, ticks_add, ticks_diff, ticks_ms
-else:  # CPython
+else:  # CPython; and the type checker, for whom ticks are int here, not opaque as in the stubs
 
     def ticks_ms() -> int:
-        return time.monotonic_ns() // 1000000
+        return time.monotonic_ns() // 1000000  # type: ignore[attr-defined]  # CPython's own
 
     def ticks_add(ticks: int, delta: int) -> int:
         return ticks + delta

@@ -16,7 +16,6 @@ from imprint.net.stream import Stream
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from tls import SSLContext
 
@@ -60,7 +59,7 @@ class Client(MQTTClient):
         self._context = context
         self._clean_session = request.clean_session
         self._timeout_ms = timeout_ms
-        self._pinged_at: "Any" = None  # ticks of a PINGREQ that is not answered yet
+        self._pinged_at: "int | None" = None  # ticks of a PINGREQ that is not answered yet
         self._acked: "int | None" = None  # packet id of the PUBACK or SUBACK last read
         self._granted = 0  # return code of the SUBACK last read
         self.dropped = 0  # downlinks larger than we have room for
