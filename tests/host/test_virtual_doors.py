@@ -385,6 +385,16 @@ def test_realtime_bytes_take_their_time(folder: Path) -> None:
         assert time.monotonic() - started >= 0.1
 
 
+def test_the_line_counts_its_bytes(folder: Path) -> None:
+    """What the client sent and what the board said, payload only, whatever the door adds."""
+    with Board(folder, machine=EchoMachine) as board, opened(board.url) as port:
+        board.expect(b"started by PWRON\r\n")
+        before = board.wire_bytes
+        port.write(bytes(1000))
+        assert port.read(1000) == bytes(1000)
+        assert board.wire_bytes - before == 2000
+
+
 def test_one_folder_one_board(board: Board) -> None:
     """A second board in the same folder, or of another chip, is refused."""
     with pytest.raises(BenchStateError, match="up already"):

@@ -161,6 +161,11 @@ class Board:
         """The flash chip. Touch it from outside only while the board is off."""
         return self._flash
 
+    @property
+    def wire_bytes(self) -> int:
+        """Bytes that went over the serial line since the doors were opened, both ways."""
+        return self._kit.heard + self._kit.said
+
     def reset(self) -> None:
         """Press EN; a board that is off is switched on. Returns when it has booted or cannot."""
         self._run(self._kit.reset(), _BOOT_S)

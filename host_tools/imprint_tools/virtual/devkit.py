@@ -130,6 +130,10 @@ class DevKit:
         self._transmit: asyncio.Queue[bytes | int] = asyncio.Queue()
         self._unsent = 0
         self._line_free_at = 0.0
+        self.heard = 0
+        """Bytes that came in over the UART, whether or not anything took them."""
+        self.said = 0
+        """Bytes that went out over the UART, whether or not anybody listened."""
 
     async def run(self) -> None:
         """Be alive until cancelled; then the machine is stopped."""
@@ -185,6 +189,7 @@ class DevKit:
     async def receive(self, door: Door, data: bytes) -> None:
         if self._uart.realtime:
             await self._time_on_line(len(data))
+        self.heard += len(data)
         self._talker = door
         if self._pending is not None:
             self._pending += data[: _PENDING_LIMIT - len(self._pending)]
@@ -339,6 +344,7 @@ class DevKit:
         self._console(data)
 
     def _send(self, data: bytes) -> None:
+        self.said += len(data)
         if not self._uart.realtime:
             for door in self.doors:
                 door.send(data)
