@@ -71,6 +71,21 @@ rule.
 Next: correct the field in the identity file and burn it again with `imprint inject`.
 """
 
+_DEVICE_KEY_MISMATCH = const(104)
+"""SetupError: The identity names a device key and says that it is the modem's IMEI, but this modem
+has another one: the modem was changed, or the identity is of another unit.
+
+Next: compare the IMEI on the modem with `device_key`; fit the right modem, or burn an identity
+whose `device_key` is absent or right.
+"""
+
+_IMEI_INVALID = const(105)
+"""ProtocolError: What the modem gave for its IMEI is not 15 digits of which the last one checks.
+
+Next: wait; if it repeats, look at the line to the modem, and with AT+CGSN whether its IMEI was
+erased.
+"""
+
 _VAULT_DAMAGED = const(110)
 """SetupError: A credential was stored here, but no slot of the vault holds a whole one any more.
 
@@ -302,6 +317,28 @@ _PEER_SILENT = const(322)
 Next: wait; if it repeats, check the network for loss.
 """
 
+_COAP_UNANSWERED = const(330)
+"""WeatherError: Nobody answered a CoAP request, retransmissions included: no coverage, or the DTLS
+session is dead (a NAT on the way forgot it, the server restarted), which no message tells.
+
+Next: wait; the board makes a new session by itself. If it repeats, check signal, `host` and
+`port`.
+"""
+
+_COAP_RESET = const(331)
+"""ProtocolError: The peer answered a CoAP request with a Reset: it does not know what it is about.
+
+Next: wait; if it repeats, check that `host` and `port` are the cloud's CoAP endpoint.
+"""
+
+_COAP_ANSWER_UNUSABLE = const(332)
+"""ProtocolError: A CoAP response came that cannot be used: it has a critical option that we do not
+know, or its blocks do not fit together or are too many; `detail` says which.
+
+Next: check that `host` and `port` are the cloud's own; report the event's detail to the
+developers.
+"""
+
 
 # --- 4xx: registration
 
@@ -354,6 +391,35 @@ _REGISTRATION_ANSWER_FOREIGN = const(407)
 Next: check that no gateway mixes up connections; then power-cycle the unit.
 """
 
+_ACTIVATION_REFUSED = const(410)
+"""SetupError: EnOS does not activate this device; `number` is the CoAP code (401 is 4.01, and so
+on) or the code of the reply: 770 the product does not allow it, 771 activated already, 705 no
+such device, 723 disabled.
+
+Next: in the console add the device key to the product and turn on its dynamic activation. If the
+device was activated before, burn its device secret with `secure_mode` 2. Then power-cycle.
+"""
+
+_ACTIVATION_UNAVAILABLE = const(411)
+"""WeatherError: EnOS cannot activate now (5.xx); `number` is the CoAP code.
+
+Next: wait; the board asks again by itself.
+"""
+
+_ACTIVATION_ANSWER_MALFORMED = const(412)
+"""ProtocolError: The activation's answer is not what EnOS documents; `detail` says what. It is
+asked for again: a GET changes nothing.
+
+Next: check that `host` is the cloud's own; if it repeats, look in the console whether the device
+counts as activated, and then burn its device secret with `secure_mode` 2.
+"""
+
+_ACTIVATION_ANSWER_FOREIGN = const(413)
+"""SetupError: The activation's answer is of another product or device; it was not stored.
+
+Next: check `product_key` and `device_key`, and that no other unit has the same; then power-cycle.
+"""
+
 
 # --- 5xx: login, session
 
@@ -384,26 +450,41 @@ _SUBSCRIPTION_REFUSED = const(504)
 Next: create the topic class in the product and give it the right SUB.
 """
 
+_SESSION_EXPIRED = const(505)
+"""WeatherError: CoAP 4.01: the cloud does not hold this session for authenticated any more.
+
+Next: nothing; the board makes a new session. If it repeats at once, compare the device secret's
+fingerprint with `imprint verify`, and look whether another unit uses the same device key.
+"""
+
+_FORBIDDEN = const(506)
+"""SetupError: CoAP 4.03: the cloud knows this device and does not let it do that.
+
+Next: look at the device in the console: is it enabled, and in the product `product_key`? Then
+power-cycle the unit.
+"""
+
 
 # --- 6xx: reports
 
 _REPORT_REFUSED = const(601)
 """SetupError: The cloud refused a report and would refuse it again; it was dropped. `number` is
-the reply code: 460 a wrong parameter, 6207 not JSON, 6300 method missing, 5005 or 6250 the
-product.
+the reply code: 460 a wrong parameter, 6207, 1200 or 1220 not JSON or not as it should be, 6300
+method missing, 5005 or 6250 the product; or a CoAP code: 400 is 4.00, 404 is 4.04, and so on.
 
 Next: compare the reported names and types with the product's thing model.
 """
 
 _REPORT_DEFERRED = const(602)
-"""WeatherError: The cloud cannot take the report now: 429 throttled, 5xx a fault of its own. It is
-kept.
+"""WeatherError: The cloud cannot take the report now: 429 throttled, 5xx a fault of its own, be it
+a reply code or a CoAP code. It is kept.
 
 Next: wait; if 429 repeats, burn a longer `interval_s`.
 """
 
 _DEVICE_DISABLED = const(603)
-"""SetupError: The cloud knows this device but it is disabled (6204) or deleted (6100).
+"""SetupError: The cloud knows this device but it is disabled (6204, EnOS 723) or deleted (6100,
+EnOS 705).
 
 Next: enable the device in the console, then power-cycle the unit.
 """

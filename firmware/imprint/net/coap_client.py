@@ -1,0 +1,160 @@
+"""CoAP requests over a datagram socket: what moves the bytes of wire.coap and owns the clock.
+
+The socket is non-blocking and has `sendto(data, address)`, `recvfrom(n)` -> (data, address), which
+raises OSError(EAGAIN) when nothing has come, and `close()`: a UDP socket, connected or not, or the
+modem's. One that `select.poll` does not know brings `wait(timeout_ms)`, which returns when a
+datagram may have come, and after that time at the latest.
+"""
+
+import errno
+import select
+
+from micropython import const
+
+from imprint import port
+from imprint.errors import WeatherError
+from imprint.wire.coap import block
+from imprint.wire.coap.exchange import Exchange
+from imprint.wire.coap.message import CON, RECEIVE_MAX, URI_PATH, Message
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from imprint.wire.coap.params import Parameters
+
+_SLICE_MS = const(1000)  # the longest wait without a call of `idle`, which feeds the watchdog
+
+# errors.py
+_CONNECTION_LOST = const(304)
+_COAP_UNANSWERED = const(330)
+
+
+class Client:
+    """Requests to one peer, one after the other.
+
+    `address` is the peer's, as the socket takes it; None for a socket that knows its one peer (a
+    DTLS session). What another address sends is dropped and counted. `rand(n)` gives n random
+    bytes; `idle()` is called at least once a second while a request waits.
+    """
+
+    def __init__(
+        self,
+        sock: "Any",
+        address: "Any",
+        parameters: "Parameters",
+        rand: "Callable[[int], bytes]",
+        idle: "Callable[[], None] | None" = None,
+        whole_max: int = 1024,
+        exponent: int = 6,
+    ) -> None:
+        """`whole_max` and `exponent` as block.transfer has them."""
+        sock.setblocking(False)
+        self.exchange = Exchange(parameters, rand)  # its counters are for everybody
+        self.foreign = 0  # datagrams of another address
+        self._sock = sock
+        self._address = address
+        self._idle = idle
+        self._whole_max = whole_max
+        self._exponent = exponent
+        self._wait = getattr(sock, "wait", None) or _poll_of(sock)
+
+    def request(
+        self,
+        code: int,
+        segments: "Iterable[str]",
+        payload: bytes = b"",
+        options: "Iterable[tuple[int, bytes]]" = (),
+        timeout_ms: int = 0,
+        kind: int = CON,
+    ) -> Message:
+        """The response, whole, whatever its code is.
+
+        `code` is message.GET and so on, `segments` the path, `options` further (number, value);
+        `kind=message.NON` for a request that is not to be retransmitted. The parameters end every
+        wait; `timeout_ms`, unless 0, ends all of them earlier. Raises WeatherError (nobody
+        answered, or the socket broke), ProtocolError (reset, or a response that cannot be used)
+        and what the socket raises by itself; ValueError when the request is too long.
+        """
+        message = Message(code, payload, kind)
+        for segment in segments:
+            message.add(URI_PATH, segment.encode())
+        for number, value in options:
+            message.add(number, value)
+        deadline = port.ticks_add(port.ticks_ms(), timeout_ms) if timeout_ms else None
+        dialogue = block.transfer(message, self._whole_max, self._exponent)
+        part = next(dialogue)
+        while True:
+            response = self._exchange_one(part, deadline)
+            try:
+                part = dialogue.send(response)
+            except StopIteration as end:
+                return end.value
+
+    def poll(self, timeout_ms: int) -> None:
+        """Take in what comes without a request, for `timeout_ms`: the peer repeats its response
+        when our acknowledgement was lost, and may ping."""
+        deadline = port.ticks_add(port.ticks_ms(), timeout_ms)
+        while True:
+            self._flush()
+            left_ms = port.ticks_diff(deadline, port.ticks_ms())
+            if left_ms <= 0:
+                return
+            self._take_in(left_ms)
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def _exchange_one(self, message: Message, deadline: "int | None") -> Message:
+        exchange = self.exchange
+        token = exchange.request(message, port.ticks_ms())
+        try:
+            while True:
+                exchange.handle_timer(port.ticks_ms())
+                self._flush()  # an acknowledgement goes out before its response is handed on
+                response = exchange.response(token)
+                if response:
+                    return response
+                now = port.ticks_ms()
+                left_ms = exchange.next_timeout(now) or 0
+                if deadline is not None:
+                    allowed_ms = port.ticks_diff(deadline, now)
+                    if allowed_ms <= 0:
+                        raise WeatherError(_COAP_UNANSWERED)
+                    left_ms = min(left_ms, allowed_ms)
+                self._take_in(left_ms)
+        finally:
+            exchange.cancel(token)
+
+    def _flush(self) -> None:
+        while True:
+            datagram = self.exchange.to_send(port.ticks_ms())
+            if datagram is None:
+                return
+            try:
+                self._sock.sendto(datagram, self._address)
+            except OSError as error:
+                if error.args[0] != errno.EAGAIN:  # no room now is one more way to lose it
+                    raise WeatherError(_CONNECTION_LOST, number=error.args[0])
+
+    def _take_in(self, timeout_ms: int) -> None:
+        if self._idle:
+            self._idle()
+        self._wait(min(timeout_ms, _SLICE_MS))
+        try:
+            datagram, source = self._sock.recvfrom(RECEIVE_MAX + 1)
+        except OSError as error:
+            if error.args[0] == errno.EAGAIN:
+                return
+            raise WeatherError(_CONNECTION_LOST, number=error.args[0])
+        if self._address is not None and source != self._address:
+            self.foreign += 1
+        else:
+            self.exchange.receive(datagram, port.ticks_ms())
+
+
+def _poll_of(sock: "Any") -> "Callable[[int], Any]":
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return poll.poll
