@@ -2,7 +2,8 @@
 
 The only composition root: everything below gets what it needs handed in. An own application is
 a module `application` in the file system's root with `read() -> dict` (property identifiers and
-values) and, if it obeys, `apply(params: dict)`; ValueError there answers the cloud with 400.
+values) and, as it likes, `apply(params: dict)`, where ValueError answers the cloud with 400, and
+`hear(payload: bytes) -> bytes | None` for messages on the user topic, whose result is sent back.
 """
 
 import binascii
@@ -100,7 +101,7 @@ class App:
         self._sample_at = port.ticks_ms()
         self._hold_until: "int | None" = None  # ticks before which the cloud takes no report
         self._next_id = int.from_bytes(os.urandom(3), "big")
-        self._read, self._apply = _application()
+        self._read, self._apply, self._hear = _application()
 
     def run(self) -> None:
         """Walk the table until HALT."""
@@ -294,6 +295,10 @@ class App:
                 self._client.publish(topic, payload)
             elif kind == "user":
                 port.emit("user", bytes=len(message[2]))
+                answer = self._hear(message[2])
+                if answer:
+                    topic, payload = self._cloud.user_update(self._identity, answer)
+                    self._client.publish(topic, payload, qos=1)
 
     def _sample_if_due(self) -> None:
         now = port.ticks_ms()
@@ -400,10 +405,11 @@ def _forget(*modules: str) -> None:
 def _application() -> tuple:
     names = port.listdir("/")
     if "application.py" not in names and "application.mpy" not in names:
-        return _vital_signs, _refuse
+        return _vital_signs, _refuse, _ignore
     import application
 
-    return application.read, getattr(application, "apply", _refuse)
+    apply = getattr(application, "apply", _refuse)
+    return application.read, apply, getattr(application, "hear", _ignore)
 
 
 def _vital_signs() -> dict:
@@ -412,6 +418,10 @@ def _vital_signs() -> dict:
 
 def _refuse(_params: dict) -> None:
     raise ValueError
+
+
+def _ignore(_payload: bytes) -> None:
+    pass
 
 
 def _emit_error(error: errors.ImprintError, retry_ms: "int | None" = None) -> None:
