@@ -147,6 +147,23 @@ def apply(params):
     assert bench.device()["points"]["lamp"]["value"] == 1
 
 
+def test_an_application_hears_and_answers(make_bench: MakeBench) -> None:
+    """What an application's `hear` returns is published on the unit's own user topic."""
+    application = b"""
+def read():
+    return {"n": 1}
+def hear(payload):
+    return b"heard " + payload
+"""
+    bench = make_bench(flash_content({"application.py": application}))
+    bench.board.power_on()
+    bench.online()
+    bench.cloud.publish_user(bench.product_key, NAME, "get", b"hello")
+    topic = f"/{bench.product_key}/{NAME}/user/update"
+    published = bench.cloud.event_log.wait("publish", topic=topic, timeout_s=5)
+    assert published["bytes"] == len(b"heard hello")
+
+
 def test_a_user_topic_reaches_the_unit(bench: JourneyBench) -> None:
     """What an application server publishes to the unit's user topic arrives."""
     bench.board.power_on()
