@@ -154,22 +154,25 @@ class Injection:
         self.new = bench.make_identity(interval_s=2)
         self.blobs = tuple(_blob(identity) for identity in (self.old, self.new))
         bench.board.power_on()
-        before = bench.board.flash.ops
-        self._inject()
-        self.operations = range(1, bench.board.flash.ops - before + 1)
+        self.operations = range(1, self._inject() + 1)
 
-    def _inject(self) -> None:
-        with Repl(self.bench.board.url) as repl:
+    def _inject(self, *, cut: int = 0, torn: bool = False) -> int:
+        """Inject, with a power cut at an operation if one is named; how many there were."""
+        board = self.bench.board
+        with Repl(board.url) as repl:  # from here on nobody else writes
+            before = board.flash.ops
+            if cut:
+                board.cut(cut, torn=torn)
             inject.inject(repl, self.new)
+            return board.flash.ops - before
 
     def cut_at(self, number: int, *, torn: bool) -> None:
         """Cut the power at that operation; then it is the old unit or the new, and takes both."""
         bench = self.bench
         bench.burn(self.old)
         bench.board.power_on()
-        bench.board.cut(number, torn=torn)
         with ThreadPoolExecutor(1) as pool:
-            lost = pool.submit(self._inject)
+            lost = pool.submit(self._inject, cut=number, torn=torn)
             bench.board.wait_for(State.OFF)
             # A bench waits for a silent board until its patience ends; unplugged, it knows.
             bench.board.stop()
