@@ -1,0 +1,68 @@
+"""What a modem's refusal means: +CME ERROR, +CMS ERROR, ERROR as errors of ours. Pure.
+
+Numbers and texts are those of TS 27.007 section 9.2 and TS 27.005 section 3.2.5; a modem says one
+or the other, by AT+CMEE=1 or 2. Imported only when something was refused.
+"""
+
+from micropython import const
+
+from imprint.errors import ImprintError, SetupError, WeatherError
+
+# errors.py
+_MODEM_REFUSED = const(223)
+_SIM_MISSING = const(225)
+_SIM_PIN = const(226)
+_NETWORK_NOT_FOUND = const(230)
+_REGISTRATION_DENIED = const(231)
+_DATA_REFUSED = const(232)
+
+# CMS numbers (27.005) that say what a CME number says.
+_OF_CMS = {302: 3, 303: 4, 310: 10, 311: 11, 313: 13, 314: 14, 315: 15, 316: 12, 331: 30, 332: 31}
+
+_TEXTS = (
+    (b"operation not allowed", 3),
+    (b"operation not supported", 4),
+    (b"sim not inserted", 10),
+    (b"sim pin required", 11),
+    (b"sim puk required", 12),
+    (b"sim failure", 13),
+    (b"sim busy", 14),
+    (b"sim wrong", 15),
+    (b"incorrect password", 16),
+    (b"memory full", 20),
+    (b"not found", 22),
+    (b"no network service", 30),
+    (b"network timeout", 31),
+    (b"incorrect parameters", 50),
+    (b"unknown", 100),
+    (b"unspecified gprs error", 148),
+)
+
+
+def number(line: bytes) -> "int | None":
+    """The CME number of a final that says no; None if it has none (ERROR, a text not listed)."""
+    _, _, value = line.partition(b":")
+    value = value.strip().lower()
+    if value.isdigit() and len(value) < 6:
+        code = int(value)
+        return _OF_CMS.get(code, code) if line.startswith(b"+CMS") else code
+    for text, code in _TEXTS:
+        if value == text:
+            return code
+    return None
+
+
+def error(line: bytes, command: str) -> ImprintError:
+    """The error for the final `line` of `command`, a name without its arguments."""
+    code = number(line)
+    if code in (10, 13, 15):
+        return SetupError(_SIM_MISSING, command, code)
+    if code in (5, 11, 12, 16, 17, 18):
+        return SetupError(_SIM_PIN, command, code)
+    if code in (30, 31):  # no network service, network timeout
+        return WeatherError(_NETWORK_NOT_FOUND, command, code)
+    if code in (32, 103, 106, 107, 111, 112, 113):  # emergency only; illegal or not allowed here
+        return WeatherError(_REGISTRATION_DENIED, command, code)
+    if code in (132, 133, 134, 148, 149):  # the service, or its authentication
+        return WeatherError(_DATA_REFUSED, command, code)
+    return WeatherError(_MODEM_REFUSED, command, code)

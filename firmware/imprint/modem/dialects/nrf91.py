@@ -1,0 +1,245 @@
+"""Nordic nRF9160, nRF9161, nRF9151: Serial Modem ("SM"), and by probing the classic SLM. Pure.
+
+Sources: Nordic's documents of ncs-serial-modem 2.0 and of the Serial LTE Modem in NCS 2.x, and
+"%CMNG". Not verified there, hence configurable here:
+
+    peer_verify   0. Whether a tag that holds only a PSK wants a root CA otherwise is not said.
+    cid           2: ask for DTLS connection ids (any nRF91x1, nRF9160 from 1.3.5). A server
+                  that has none is still talked to, but not after its NAT binding has changed.
+    what the SHA-256 of the %CMNG list covers for a PSK: the marker holds it as it is listed.
+
+The modem offers all its suites and the server chooses: `suite` does not count here. It keeps
+sockets and sessions over power saving; behind a NAT that is good with a connection id only.
+The application is told apart by its version command: Serial Modem takes a bare CR, the classic
+one wants CR LF, which both take while no data mode is near. The latter is nrf91_slm.py.
+"""
+
+import binascii
+
+from micropython import const
+
+from imprint.errors import ImprintError, ProtocolError, SetupError, WeatherError
+from imprint.modem.dialects.common import (
+    PSK_AES128_CCM_8,
+    Common,
+    digits,
+    fields,
+    fingerprint,
+    number,
+)
+from imprint.modem.engine import Command
+from imprint.secret import Secret
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+# AT%CMNG
+_PSK = const(3)
+_IDENTITY = const(4)
+_NOT_FOUND = const(513)  # CME
+
+# #XSSOCKETOPT
+_SESSION_CACHE = const(12)
+_CID = const(14)
+_HANDSHAKE_TIMEOUT = const(18)
+
+_HANDSHAKE_S = const(123)  # the longest that can be set; NB-IoT in bad coverage needs it
+_CONNECT_MS = const(160000)  # DNS and handshake
+_SEND_MS = const(35000)  # the modem gives up after 30 s
+
+# errors.py
+_MODEM_GARBAGE = const(222)
+_MODEM_UNSUPPORTED = const(224)
+_PSK_NOT_STORED = const(228)
+_SESSION_REFUSED = const(229)
+
+
+class Dialect(Common):
+    NAME = "nrf91"
+    BUFFER = 2600  # 1,280 bytes as hexadecimal
+    BOOT = (b"Ready",)
+    URCS = Common.URCS + (b"Ready", b"#XRECV:", b"#XAPOLL:", b"#XUDPDATA:", b"#XUDPCLI:")
+    CID = 0
+    PSM_SLEEP_KEEPS_SESSION = True
+
+    def __init__(self, suite: int = PSK_AES128_CCM_8) -> None:
+        super().__init__(suite)
+        self.eol = b"\r\n"
+        self.peer_verify = 0
+        self.cid = 2
+        self._classic = None  # nrf91_slm.Proxy, if that is what answers
+        self._inbox: list = []  # (handle, datagram) that came as URCs
+
+    def raw_after(self, line: bytes) -> int:
+        if line.startswith(b"#XRECV:"):
+            return 2 * (number(fields(line), 2) or 0)
+        if line.startswith(b"#XUDPDATA:"):
+            return number(fields(line), 0) or 0
+        return 0
+
+    def parse_urc(self, line: bytes, data: "bytes | None" = None) -> "tuple | None":
+        if line.startswith(b"#XRECV:") and data:
+            return self._received(number(fields(line), 0), data, True)
+        if line.startswith(b"#XUDPDATA:") and data:
+            return self._received(0, data, False)
+        if line.startswith(b"#XUDPCLI:") and b"not connected" in line:
+            return ("closed", 0)
+        if line in self.BOOT:
+            self._inbox.clear()
+        return super().parse_urc(line)
+
+    def identify(self) -> "Generator":
+        self.eol = b"\r\n"
+        try:
+            version = yield Command(b"AT#XSMVER", prefix=b"#XSMVER:")
+            self.eol = b"\r"
+            self._classic = None
+        except WeatherError:
+            try:
+                version = yield Command(b"AT#XSLMVER", prefix=b"#XSLMVER:")
+            except WeatherError as error:
+                raise SetupError(_MODEM_UNSUPPORTED, "no Serial Modem in the nRF91", error.number)
+            from imprint.modem.dialects import nrf91_slm
+
+            self._classic = nrf91_slm.Proxy(self)
+        model = yield Command(b"AT+CGMM", least=1)
+        return b" ".join((model[0], version[0])).decode()
+
+    def iccid(self) -> "Generator":
+        return digits((yield Command(b"AT%XICCID", prefix=b"%XICCID:")), 18, 20, "AT%XICCID")
+
+    def before_radio(self, apn: bytes) -> "Generator":
+        yield Command(b"AT%%XSYSTEMMODE=%d,%d,0,0" % (self.rat == "lte-m", self.rat != "lte-m"))
+        yield Command(b'AT+CGDCONT=%d,"IPV4V6",%s' % (self.CID, apn))
+
+    def provision_psk(
+        self, tag: int, identity: bytes, key: Secret, marker: "str | None" = None
+    ) -> "Generator":
+        """Into the modem's own store, under the security tag; its radio is off meanwhile.
+
+        SetupError: the store refused it, `number` is the CME code.
+        """
+        listed = yield from self._listed(tag)
+        own = fingerprint(identity, key)
+        if marker and listed and marker == own + listed:
+            return marker
+        yield Command(b"AT+CFUN=4", 60000)
+        try:
+            for kind in (_IDENTITY, _PSK):
+                try:
+                    yield Command(b"AT%%CMNG=3,%d,%d" % (tag, kind))
+                except WeatherError as error:
+                    if error.number != _NOT_FOUND:
+                        raise
+            yield Command(Secret(b'AT%%CMNG=0,%d,4,"%s"' % (tag, identity)))
+            text = binascii.hexlify(key.reveal())
+            yield Command(Secret(b'AT%%CMNG=0,%d,3,"%s"' % (tag, text)))
+        except WeatherError as error:
+            raise SetupError(_PSK_NOT_STORED, error.detail, error.number)
+        listed = yield from self._listed(tag)
+        return own + listed
+
+    def _listed(self, tag: int) -> "Generator":
+        # What the store tells of the pair: the beginnings of its digests, identity's first.
+        lines = yield Command(b"AT%%CMNG=1,%d" % tag, prefix=b"%CMNG:", least=0)
+        found = [b"", b""]
+        for line in lines:
+            words = fields(line)
+            kind = number(words, 1)
+            if len(words) > 2 and kind in (_PSK, _IDENTITY):
+                found[kind - _PSK] = b":" + words[2][:16]
+        return b"".join(found).decode() if found[0] and found[1] else ""
+
+    def open_dtls(self, host: str, port: int, tag: int) -> "Generator":
+        """Handshake with the PSK of that tag; returns the handle. Blocks the modem meanwhile.
+
+        WeatherError: no session, for whatever reason (the modem says none)."""
+        if self._classic:
+            return (yield from self._classic.open(host, port, tag))
+        lines = yield Command(
+            b"AT#XSSOCKET=1,2,0,%d,%d" % (tag, self.peer_verify), prefix=b"#XSSOCKET:"
+        )
+        handle = _handle(lines[0])
+        for name, value in (
+            (_HANDSHAKE_TIMEOUT, _HANDSHAKE_S),
+            (_CID, self.cid),
+            (_SESSION_CACHE, 1),
+        ):
+            try:
+                yield Command(b"AT#XSSOCKETOPT=%d,1,%d,%d" % (handle, name, value))
+            except WeatherError:
+                pass  # older modem firmware; the session does without
+        return (yield from self._connect(handle, host, port))
+
+    def open_udp(self, host: str, port: int) -> "Generator":
+        """A plain UDP socket, connected; returns the handle."""
+        if self._classic:
+            return (yield from self._classic.open(host, port, None))
+        lines = yield Command(b"AT#XSOCKET=1,2,0", prefix=b"#XSOCKET:")
+        return (yield from self._connect(_handle(lines[0]), host, port))
+
+    def _connect(self, handle: int, host: str, port: int) -> "Generator":
+        self._inbox = [item for item in self._inbox if item[0] != handle]
+        try:
+            yield Command(b"AT#XRECVCFG=%d,1,1" % handle)
+            yield Command(
+                b'AT#XCONNECT=%d,"%s",%d' % (handle, host.encode(), port),
+                _CONNECT_MS,
+                prefix=b"#XCONNECT:",
+            )
+        except ImprintError as error:
+            if error.code in (220, 227):  # no modem to close anything in
+                raise
+            yield from self.close(handle)
+            raise WeatherError(_SESSION_REFUSED, host, error.number)
+        return handle
+
+    def send(self, handle: int, data: bytes) -> "Generator":
+        """One datagram. WeatherError: it was not sent, or nobody knows."""
+        if self._classic:
+            yield from self._classic.send(data)
+            return
+        lines = yield Command(
+            b'AT#XSEND=%d,1,0,"%s"' % (handle, binascii.hexlify(data)),
+            _SEND_MS,
+            prefix=b"#XSEND:",
+        )
+        if number(fields(lines[0]), 2) != len(data):
+            raise ProtocolError(_MODEM_GARBAGE, "AT#XSEND")
+
+    def receive(self, handle: int, limit: int) -> "Generator":
+        """The oldest datagram that came, cut to `limit` bytes, or None. Asks nothing."""
+        for index in range(len(self._inbox)):
+            if self._inbox[index][0] == handle:
+                return self._inbox.pop(index)[1][:limit]
+        return None
+        yield  # a generator, as the other families' is
+
+    def close(self, handle: int) -> "Generator":
+        """Also of a socket that the modem has closed; tells the peer (close_notify)."""
+        try:
+            if self._classic:
+                yield from self._classic.close()
+            else:
+                yield Command(b"AT#XCLOSE=%d" % handle)
+        except ImprintError:
+            pass  # it is gone already, or with the modem
+
+    def _received(self, handle: int, data: bytes, hexadecimal: bool) -> "tuple | None":
+        if hexadecimal:
+            try:
+                data = binascii.unhexlify(data)
+            except ValueError:
+                return None
+        if len(self._inbox) >= 8:
+            self._inbox.pop(0)  # datagrams may be lost
+        self._inbox.append((handle, data))
+        return ("data", handle, len(data))
+
+
+def _handle(line: bytes) -> int:
+    handle = number(fields(line), 0)
+    if handle is None:
+        raise ProtocolError(_MODEM_GARBAGE, "AT#XSSOCKET")
+    return handle
