@@ -143,11 +143,12 @@ class AccessPoint:
     def event(self, name: str, **details: Any) -> None:
         self.on_event({"event": name, "t": time.time(), **details})
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a relay's coroutine; `cut` cancels it."""
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a relay's coroutine; `cut` cancels it, perhaps before its first step."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def opened(self, host: str, port: int, proto: str) -> Connection:
         record = Connection(host, port, proto, time.time())
@@ -251,7 +252,8 @@ class _Relay:
         # Asked anew each time: a cloud that comes back does so at other ports.
         route = self._ap.targets(self._host, self._port).get("tcp")
         if route and self._ap.joined and self._ap.up:
-            self._ap.spawn(self._serve(guest, route))
+            serving = self._ap.spawn(self._serve(guest, route))
+            serving.add_done_callback(lambda done: _reset(guest) if done.cancelled() else None)
         else:
             _reset(guest)
 
