@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
@@ -17,7 +18,7 @@ from imprint_tools.secret import Secret
 from imprint_tools.virtual.modem.air import Air
 from imprint_tools.virtual.modem.cellular import FLIGHT, FULL, OFF, Radio
 from imprint_tools.virtual.modem.clock import Clock, sleep
-from imprint_tools.virtual.modem.dtls import Dtls
+from imprint_tools.virtual.modem.dtls import PSK_CCM_8, SUITES, Dtls
 from imprint_tools.virtual.modem.grammar import (
     BAD_PARAMETER,
     Command,
@@ -50,6 +51,7 @@ _CME_TEXTS = {
     100: "unknown",
     148: "unspecified GPRS error",
 }
+_LOG = 10_000  # command lines
 _HOST = re.compile(r"[A-Za-z0-9.:_-]{1,255}")
 
 
@@ -93,6 +95,7 @@ class Core:
     MODEL: ClassVar[tuple[str, str, str]]
     """Manufacturer, model, revision."""
     ECHO: ClassVar[bool] = True
+    LINE_END: ClassVar[bytes] = b"\r"
     HOLDS_URCS: ClassVar[bool] = False
     JOINS: ClassVar[bool] = True
     """Several commands may stand in a line, basic ones too."""
@@ -103,6 +106,8 @@ class Core:
     SLEEPS_OFF: ClassVar[bool] = False
     """Power saving mode ends in a start: sockets are lost."""
     SOCKETS: ClassVar[int] = 8
+    CCM_8: ClassVar[bool] = True
+    """TLS_PSK_WITH_AES_128_CCM_8 is known, where `Quirks.ccm_8` does not say otherwise."""
     SECRETS: ClassVar[re.Pattern[str]] = re.compile(r"(?!)")
     """Command lines of which only the name may be told."""
     _handlers: ClassVar[dict[str, _Handler]] = {}
@@ -120,18 +125,23 @@ class Core:
         self.radio, self.air, self.clock = parts.radio, parts.air, parts.clock
         self.quirks = parts.quirks
         self.nvm = parts.nvm
-        self.terminal = Terminal(parts.write, self.clock, self.quirks, holds_urcs=self.HOLDS_URCS)
+        self.terminal = Terminal(
+            parts.write,
+            self.clock,
+            self.quirks,
+            holds_urcs=self.HOLDS_URCS,
+            line_end=self.LINE_END,
+        )
         self.sockets: dict[int, Socket] = {}
-        self.log: list[str] = []
+        self.log: deque[str] = deque(maxlen=_LOG)
         """The command lines that came, secrets left out."""
         self.starts = 0
         self.on_command: Callable[[str], None] = lambda _line: None
         self._reboot_at = 0
         self._reboot_after = False
         self._serving: asyncio.Task[None] | None = None
+        self._background: set[asyncio.Task[None]] = set()
         self._asleep = False
-        self._lost_bytes = 0
-        self._woken = asyncio.Event()
         self.radio.on_registration = self._registration
         self.radio.on_sleep = self._sleep
         self.air.on_traffic = self.radio.traffic
@@ -150,6 +160,8 @@ class Core:
         if self._serving:
             self._serving.cancel()
             self._serving = None
+        for task in self._background:
+            task.cancel()
         self._drop_sockets()
         self.terminal.reset()
         self._asleep = False
@@ -264,6 +276,12 @@ class Core:
         self.terminal.prompt(prompt)
         return await self.terminal.payload(wanted)
 
+    def later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Go on with it after the command's final; a start ends it."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
     def socket(self, handle: int) -> Socket:
         """Raises CommandError: there is none."""
         if handle not in self.sockets:
@@ -277,8 +295,14 @@ class Core:
             raise CommandError(NOT_ALLOWED)
         return min(free)
 
+    def knows(self, suite: int) -> bool:
+        """Whether the modem has that cipher suite."""
+        ccm_8 = self.CCM_8 if self.quirks.ccm_8 is None else self.quirks.ccm_8
+        return suite in SUITES and (ccm_8 or suite != PSK_CCM_8)
+
     def dtls(self, identity: str, key: Secret, suites: list[int]) -> Dtls:
         """A session to be. Raises CommandError: a key or suite that cannot be."""
+        suites = [suite for suite in suites if self.knows(suite)]
         try:
             return Dtls(identity, key, suites, retransmit_s=self.parts.retransmit_s)
         except ValueError:

@@ -49,7 +49,7 @@ class _Options:
     saved: bool = False
 
 
-class _Nrf91(Core):
+class Nrf91(Core):
     """What both applications have from the modem below."""
 
     MODEL = ("Nordic Semiconductor ASA", "nRF9151-LACA", "mfw_nrf91x1_2.0.2")
@@ -167,7 +167,7 @@ class _Nrf91(Core):
 
     # -- sockets, whatever they are called -------------------------------------------------------
 
-    def _open(self, command: Command) -> tuple[int, int]:
+    def open(self, command: Command) -> tuple[int, int]:
         """`<family>,<type>,<role>[,<sec_tag>[,<verify>[,<cid>]]]`: a handle and its protocol."""
         family, kind, role = (command.number(i) for i in range(3))
         if family not in (1, 2) or kind != _DGRAM or role != 0:
@@ -250,7 +250,7 @@ class _Nrf91(Core):
         del self._options[handle]
 
 
-class SerialModem(_Nrf91):
+class SerialModem(Nrf91):
     """The application of ncs-serial-modem: a handle in every command, hexadecimal payloads."""
 
     FAMILY = "nrf91"
@@ -271,14 +271,14 @@ class SerialModem(_Nrf91):
             return
         if command.number(3) < 0:
             raise CommandError
-        handle, protocol = self._open(command)
+        handle, protocol = self.open(command)
         self.info(f"#XSSOCKET: {handle},{_DGRAM},{protocol}")
 
     @at("#XSOCKET")
     async def _plain_open(self, command: Command) -> None:
         if len(command.args) > 3 and command.args[3] != "0":
             raise CommandError
-        handle, protocol = self._open(Command(command.name, command.kind, command.args[:3]))
+        handle, protocol = self.open(Command(command.name, command.kind, command.args[:3]))
         self.info(f"#XSOCKET: {handle},{_DGRAM},{protocol}")
 
     @at("#XSSOCKETOPT")
@@ -362,7 +362,7 @@ class SerialModem(_Nrf91):
             sock.waiting.appendleft(data)
         data = data[: min(command.number(4, _RECEIVE_LIMIT), _RECEIVE_LIMIT)]
         self.info(f"#XRECV: {handle},{form},{len(data)}")
-        self.terminal.raw((data.hex().encode() if form == 1 else data) + b"\r\n")
+        self.terminal.raw(data.hex().encode() if form == 1 else data)
         self._rearm(handle)
 
     @at("#XAPOLL")

@@ -39,6 +39,8 @@ class Quirks:
     """Data for a connected socket is announced as for an unconnected one (SARA: +UUSORF)."""
     hex_psk_refused: bool = False
     """A pre-shared key as hexadecimal is refused (SARA: the flag that no module has)."""
+    ccm_8: bool | None = None
+    """The modem knows suite 0xC0A8, or does not; None: as the family is thought to."""
     ca_demanded: bool = False
     """A security tag without root CA cannot be verified against (nRF91: peer_verify not 0)."""
     prints_data_mode_ok: bool = True

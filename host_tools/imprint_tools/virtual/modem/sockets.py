@@ -72,10 +72,14 @@ class Socket:
 
     async def receive(self, timeout_s: float) -> bytes | None:
         """The oldest datagram; None when none comes in time."""
+        await self.wait_for_data(timeout_s)
+        return self.waiting.popleft() if self.waiting else None
+
+    async def wait_for_data(self, timeout_s: float) -> None:
+        """Until a datagram waits, the session is over, or the time."""
         end = self._clock.now() + timeout_s
         while not self.waiting and not self.closed and self._clock.now() < end:
             await self._wait()
-        return self.waiting.popleft() if self.waiting else None
 
     def close(self) -> None:
         """Say goodbye and let go."""

@@ -19,14 +19,19 @@ _BUFFER_LIMIT = 16 * 1024
 _URC_LIMIT = 4096
 _HALF_LINE_S = 1.0
 """For so long URCs wait for the rest of a command line (nRF91)."""
-_CR, _LF = 13, 10
 
 
 class Terminal:
     """One UART. `echo` is the modem's to set; `holds_urcs`: none while a command is at work."""
 
     def __init__(
-        self, write: Callable[[bytes], None], clock: Clock, quirks: Quirks, *, holds_urcs: bool
+        self,
+        write: Callable[[bytes], None],
+        clock: Clock,
+        quirks: Quirks,
+        *,
+        holds_urcs: bool,
+        line_end: bytes,
     ) -> None:
         self.echo = False
         self.early = 0
@@ -36,6 +41,7 @@ class Terminal:
         self._clock = clock
         self._quirks = quirks
         self._holds_urcs = holds_urcs
+        self._line_end = line_end
         self._rng = random.Random(1)  # noqa: S311  where to split is no secret
         self._buffer = bytearray()
         self._line = bytearray()
@@ -114,18 +120,20 @@ class Terminal:
     def _take(self, byte: int) -> None:
         if self.echo:
             self._write(bytes((byte,)))
-        if byte == _CR:
+        if len(self._line) < LINE_LIMIT or byte in self._line_end:
+            self._line.append(byte)
+        if self._line.endswith(self._line_end):
             # Junk before the A and T is what a UART hears while the host's pins float
             start = self._line.upper().find(b"AT")
-            line = bytes(self._line[start:]) if start >= 0 else b""
+            line = bytes(self._line[start:]).strip() if start >= 0 else b""
             self._line.clear()
             if line:
                 self._busy = True
                 self._lines.put_nowait(line)
             else:
                 self._release()
-        elif (byte != _LF or self._line) and len(self._line) < LINE_LIMIT:
-            self._line.append(byte)
+        elif not self._line.strip():
+            self._line.clear()  # the LF that some send after CR
 
     # -- out ------------------------------------------------------------------------------------
 
