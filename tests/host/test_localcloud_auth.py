@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from imprint_tools.localcloud import aliyun_auth as auth
-from imprint_tools.localcloud.aliyun_auth import Refusal
+from imprint_tools.localcloud.refusal import Refusal
 from imprint_tools.secret import Secret
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "aliyun.json").read_text())[

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from imprint_tools.localcloud import alink, packets
 from imprint_tools.localcloud import aliyun_auth as auth
 from imprint_tools.localcloud import aliyun_topics as topics
-from imprint_tools.localcloud.aliyun_auth import Refusal
 from imprint_tools.localcloud.aliyun_config import REFUSALS
+from imprint_tools.localcloud.refusal import Refusal
 from imprint_tools.secret import Secret
 
 PK, DN = "pk", "press-07"

@@ -10,25 +10,25 @@ which loopback port, and the certificate is made for them.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
 from imprint_tools import endpoints
 from imprint_tools.endpoints import CloudState, Endpoint
 from imprint_tools.errors import BenchStateError
 from imprint_tools.localcloud import aliyun_auth, aliyun_topics, pki
-from imprint_tools.localcloud.aliyun_auth import Refusal
 from imprint_tools.localcloud.aliyun_config import AliyunConfig, ProductConfig
 from imprint_tools.localcloud.aliyun_platform import Platform
 from imprint_tools.localcloud.broker import Security
 from imprint_tools.localcloud.events import Event, EventLog
 from imprint_tools.localcloud.faults import Faults
+from imprint_tools.localcloud.files import lock
 from imprint_tools.localcloud.loop import LoopThread
+from imprint_tools.localcloud.refusal import Refusal
 from imprint_tools.localcloud.registry import Device, Product, Registry
 from imprint_tools.secret import Secret
 
@@ -75,7 +75,7 @@ class AliyunCloud:
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with contextlib.ExitStack() as undo:
-            undo.enter_context(_locked(self.folder))
+            undo.enter_context(lock(self.folder))
             self._registry.load()
             self._add_configured_products()
             names = (
@@ -308,17 +308,3 @@ def _checked_name(device_name: str) -> str:
             next_step="use 4 to 32 letters, digits or -_@.:",
         )
     return device_name
-
-
-def _locked(folder: Path) -> TextIO:
-    """The folder's lock, which the kernel gives back when its holder ends in whatever way."""
-    lock = (folder / "lock").open("a")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        raise BenchStateError(
-            f"the local cloud in {folder} is up already",
-            next_step=f"stop it: imprint cloud down {folder.name}",
-        ) from None
-    return lock

@@ -7,7 +7,8 @@
 Sources: the platform's documents "MQTT-based dynamic registration" (132111) and "Establish MQTT
 connections over TCP" (73742), and the C, Python and Node SDKs where those are silent.
 
-Invariant: any text gives a result or a Refusal; never another exception.
+Invariant: any text gives a result or a Refusal; never another exception. A refusal's reason is a
+key of `aliyun_config.REFUSALS`, which gives the CONNACK.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from imprint_tools.localcloud.refusal import Refusal
 from imprint_tools.secret import Secret
 
 METHODS = {"hmacmd5": hashlib.md5, "hmacsha1": hashlib.sha1, "hmacsha256": hashlib.sha256}
@@ -27,14 +29,6 @@ REGISTRATIONS = (REGNWL, REGISTER)
 _CID_MAX = 64
 _NAME_MIN, _NAME_MAX = 4, 32
 _NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_@.:")
-
-
-class Refusal(Exception):
-    """The platform says no. `reason` is a key of `aliyun.REFUSALS`, which gives the CONNACK."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 @dataclass(frozen=True)

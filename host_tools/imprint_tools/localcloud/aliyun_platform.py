@@ -16,12 +16,12 @@ from typing import Any
 from imprint_tools.localcloud import alink, packets
 from imprint_tools.localcloud import aliyun_auth as auth
 from imprint_tools.localcloud import aliyun_topics as topics
-from imprint_tools.localcloud.aliyun_auth import Refusal
 from imprint_tools.localcloud.aliyun_config import REFUSALS, AliyunConfig
 from imprint_tools.localcloud.broker import ACCEPTED, Broker, Verdict
 from imprint_tools.localcloud.events import EventLog
 from imprint_tools.localcloud.faults import Faults
 from imprint_tools.localcloud.link import Link
+from imprint_tools.localcloud.refusal import Refusal
 from imprint_tools.localcloud.registry import Device, Registry
 from imprint_tools.secret import Secret
 

@@ -6,13 +6,27 @@ Every number counts down: `faults.unavailable = 3` spoils the next three logins 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 FOREVER = 1 << 62
 
+_LOCK = threading.Lock()
+
+
+class Countdowns:
+    """Faults that count down; a dataclass of them derives from this."""
+
+    def take(self, name: str) -> bool:
+        """Is it time for that fault? Counts it down."""
+        with _LOCK:
+            left: int = getattr(self, name)
+            if left > 0:
+                setattr(self, name, left - 1)
+            return left > 0
+
 
 @dataclass
-class Faults:
+class Faults(Countdowns):
     """Counters of misbehaviour to come; set them at run time, from any thread."""
 
     no_answer: int = 0
@@ -41,13 +55,3 @@ class Faults:
     """The connection is lost in place of taking a publish."""
     delay_s: float = 0.0
     """Seconds that pass before each CONNACK."""
-
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
-
-    def take(self, name: str) -> bool:
-        """Is it time for that fault? Counts it down."""
-        with self._lock:
-            left: int = getattr(self, name)
-            if left > 0:
-                setattr(self, name, left - 1)
-            return left > 0

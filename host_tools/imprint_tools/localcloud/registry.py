@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from imprint_tools.errors import BenchStateError
-from imprint_tools.localcloud.aliyun_auth import Refusal
 from imprint_tools.localcloud.files import replace
+from imprint_tools.localcloud.refusal import Refusal
 from imprint_tools.secret import Secret
 
 CLIENT_IDS_MAX = 5
