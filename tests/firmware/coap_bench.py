@@ -95,7 +95,9 @@ class Server:
 class Bench:
     """A client's exchange and a server, joined by a path. Percentages of each datagram."""
 
-    def __init__(self, parameters, server, seed=1, loss=0, twice=0, latency_ms=(100, 100), start=0):
+    def __init__(
+        self, parameters, server, seed=1, loss=0, twice=0, latency_ms=(100, 100), start=0
+    ):
         self.now = start
         self.chance = Chance(seed)
         self.client = Exchange(parameters, self.chance)

@@ -24,8 +24,8 @@ def _request(code=GET, payload=b"", kind=0):
 def _response(code, payload=b"", **options):
     message = Message(code, payload)
     numbers = {"block1": BLOCK1, "block2": BLOCK2, "etag": ETAG}
-    for name in options:
-        message.add(numbers[name], options[name])
+    for name, value in options.items():
+        message.add(numbers[name], value)
     return message
 
 

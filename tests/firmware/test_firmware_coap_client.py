@@ -138,7 +138,8 @@ class TestRequest(unittest.TestCase):
                 return [_reply(message, code=0x5F, options=[(27, block1)])]
             at = len(received) - 4
             more = 8 if at < 2 else 0
-            return [_reply(message, b"%d" % at * 16, 0x44, options=[(23, bytes((at << 4 | more,)))])]
+            block2 = bytes((at << 4 | more,))
+            return [_reply(message, b"%d" % at * 16, 0x44, options=[(23, block2)])]
 
         client, sock = _client(answer, whole_max=32, exponent=0)
         response = client.request(POST, ["a"], bytes(range(60)))

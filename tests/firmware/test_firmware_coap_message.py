@@ -199,7 +199,7 @@ class TestOptions(unittest.TestCase):
         self.assertIsNone(message.get(ETAG))
 
     def test_activation_request(self):
-        """The request of EnOS's activation has 64 bytes with a token of two, and the path whole."""
+        """EnOS's activation is asked for in 64 bytes, with a token of two and the path whole."""
         message = Message(GET)
         message.message_id = 0x0102
         message.token = b"\xaa\xbb"

@@ -44,7 +44,7 @@ _COMMAND_PAYLOAD = const(2102)
 
 # Ceilings on what the network fills, in bytes.
 _ANSWER_MAX = const(1024)
-_COMMAND_MAX = const(4096)
+_COMMAND_MAX = const(2048)
 _ISSUED_MAX = const(128)  # SDK for C: 64
 _SEGMENTS_MAX = const(16)
 

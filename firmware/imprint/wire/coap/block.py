@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Dialogue = Generator[Message, Message, Message]
 
-BODY_MAX = const(4096)  # bytes; a ceiling on what the network fills
+BODY_MAX = const(2048)  # bytes; a ceiling on what the network fills
 
 # errors.py
 _COAP_ANSWER_UNUSABLE = const(332)

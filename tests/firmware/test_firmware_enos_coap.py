@@ -1,0 +1,415 @@
+"""EnOS over CoAP: what is said and how the answer is read, by the documents and by our own."""
+
+import binascii
+import json
+import unittest
+
+from firmware_support import MemoryBlobs, raises, vectors
+from imprint.clouds import enos_coap
+from imprint.errors import ProtocolError, SetupError, WeatherError
+from imprint.identity import build
+from imprint.vault import Vault
+from imprint.wire.coap.message import GET, POST, SEND_MAX, URI_PATH, Message
+from imprint.wire.coap.params import nb_iot
+
+_PK = "MuGsF6W4"
+_DK = "15bBZlRknc"
+_RECORD = {"product_key": _PK, "device_key": _DK, "device_secret": "M3yy874uGY8INjEGddTR"}
+_INFO = {"assetId": "asset1", "productKey": _PK, "deviceKey": _DK, "deviceSecret": "issued1"}
+_CONTENT = 0x45  # 2.05
+_CHANGED = 0x44  # 2.04
+
+
+def _identity(**changes):
+    values = {
+        "journey": "enos-coap",
+        "product_key": _PK,
+        "device_key": _DK,
+        "device_key_source": "burned",
+        "secure_mode": 3,
+        "product_secret": "abcdefg",
+    }
+    values.update(changes)
+    return build(values)
+
+
+def _static(**changes):
+    return _identity(secure_mode=2, device_secret="u2kWIr9eQXcIpXF18X4R", **changes)
+
+
+def _hex(secret):
+    return binascii.hexlify(secret.reveal()).decode()
+
+
+class TestDeviceKey(unittest.TestCase):
+    def test_burned(self):
+        """A burned key is the key, whichever modem is fitted."""
+        self.assertEqual(_DK, enos_coap.device_key(_identity(), "490154203237518"))
+
+    def test_imei(self):
+        """Where the identity says so it is the IMEI, which may be burned as well."""
+        for burned in (None, "490154203237518"):
+            unit = _identity(device_key_source="imei", device_key=burned)
+            self.assertEqual("490154203237518", enos_coap.device_key(unit, "490154203237518"))
+
+    def test_another_modem(self):
+        """A burned key that is not this modem's IMEI is an error that names both."""
+        unit = _identity(device_key_source="imei", device_key="356938035643809")
+        with raises(SetupError, 104) as caught:
+            enos_coap.device_key(unit, "490154203237518")
+        self.assertIn("356938035643809", caught.exception.detail)
+        self.assertIn("490154203237518", caught.exception.detail)
+
+    def test_no_imei(self):
+        """Fifteen digits, of which the last checks the others; anything else was misread."""
+        unit = _identity(device_key_source="imei", device_key=None)
+        for case in vectors("enos_coap")["imei"]:
+            with self.subTest(case["imei"]):
+                if case["valid"]:
+                    self.assertEqual(case["imei"], enos_coap.device_key(unit, case["imei"]))
+                else:
+                    with raises(ProtocolError, 105):
+                        enos_coap.device_key(unit, case["imei"])
+
+
+class TestHandshake(unittest.TestCase):
+    def test_derivation(self):
+        """Every vector of the PSK."""
+        for case in vectors("enos_coap")["psk"]:
+            with self.subTest(case["secret"]):
+                self.assertEqual(
+                    case["psk"], _hex(enos_coap.derive_psk(case["secret"].encode()))
+                )
+
+    def test_identity(self):
+        """Every vector of the PSK identity."""
+        for case in vectors("enos_coap")["identity"]:
+            changes = dict(case)
+            expected = changes.pop("psk_identity").encode()
+            with self.subTest(str(expected)):
+                unit = _identity(device_secret="s", **changes)
+                self.assertEqual(expected, enos_coap.psk_identity(unit, None))
+
+    def test_mode_3(self):
+        """Before activation: the product's secret and mode 3. After it: the issued one, mode 2."""
+        unit = _identity()
+        self.assertEqual(b"MuGsF6W4,15bBZlRknc,3,3600", enos_coap.psk_identity(unit, None))
+        self.assertEqual("f5b79b5fb0803061152a44f92b37e23c", _hex(enos_coap.psk_key(unit, None)))
+        self.assertEqual(b"MuGsF6W4,15bBZlRknc,2,3600", enos_coap.psk_identity(unit, _RECORD))
+        self.assertEqual(
+            "43e307fffce19a0176803de3445fe0e3", _hex(enos_coap.psk_key(unit, _RECORD))
+        )
+
+    def test_mode_2(self):
+        """A burned secret is used, whatever an earlier identity of this board left behind."""
+        for credential in (None, _RECORD):
+            unit = _static()
+            self.assertEqual(
+                b"MuGsF6W4,15bBZlRknc,2,3600", enos_coap.psk_identity(unit, credential)
+            )
+            self.assertEqual(
+                "55ca0f1224140d8d9b7d238065ab2ff4", _hex(enos_coap.psk_key(unit, credential))
+            )
+
+    def test_no_key_in_print(self):
+        """What is derived is as secret as what it is derived from."""
+        self.assertNotIn("f5b79b5f", str(enos_coap.psk_key(_identity(), None)))
+
+    def test_activation_needed(self):
+        """By units that hold no secret of their own; one that is another's does not count."""
+        unit = _identity()
+        self.assertTrue(enos_coap.needs_activation(unit, None))
+        self.assertTrue(enos_coap.needs_activation(unit, {}))
+        self.assertFalse(enos_coap.needs_activation(unit, _RECORD))
+        self.assertFalse(enos_coap.needs_activation(_static(), None))
+        for name in ("product_key", "device_key"):
+            foreign = dict(_RECORD)
+            foreign[name] = "another"
+            self.assertTrue(enos_coap.needs_activation(unit, foreign))
+            self.assertEqual(
+                "f5b79b5fb0803061152a44f92b37e23c", _hex(enos_coap.psk_key(unit, foreign))
+            )
+
+
+class TestActivation(unittest.TestCase):
+    def answer(self, payload, code=_CONTENT):
+        if isinstance(payload, dict):
+            payload = json.dumps(payload).encode()
+        return enos_coap.activation_answer(_identity(), code, payload)
+
+    def test_request(self):
+        """GET of the documented path."""
+        self.assertEqual(
+            (GET, ["topic", "ext", "session", _PK, _DK, "thing", "activate", "info"]),
+            enos_coap.activation_request(_identity()),
+        )
+
+    def test_answered(self):
+        """The four fields, wherever the envelope has them, make the record."""
+        expected = {"product_key": _PK, "device_key": _DK, "device_secret": "issued1"}
+        for payload in (
+            _INFO,
+            {"id": "1", "version": "1.0", "method": "thing.activate.info", "params": _INFO},
+            {"id": "1", "code": 200, "message": "", "data": _INFO},
+        ):
+            with self.subTest(str(payload)):
+                self.assertEqual(expected, self.answer(payload))
+        self.assertEqual(expected, self.answer(_INFO, _CHANGED))
+
+    def test_record_survives(self):
+        """The vault takes the record, and with it the unit is activated."""
+        vault = Vault(MemoryBlobs())
+        vault.store(self.answer(_INFO))
+        self.assertFalse(enos_coap.needs_activation(_identity(), vault.load()))
+
+    def test_refused(self):
+        """4.xx, and the codes of a reply, are a person's to mend."""
+        for code, number in ((0x80, 400), (0x81, 401), (0x83, 403), (0x84, 404), (0x85, 405)):
+            with raises(SetupError, 410) as caught:
+                self.answer(b"", code)
+            self.assertEqual(number, caught.exception.number)
+        for number in (770, 771):
+            with raises(SetupError, 410) as caught:
+                self.answer({"id": "1", "code": number, "message": "not allowed"})
+            self.assertEqual((number, "not allowed"),
+                             (caught.exception.number, caught.exception.detail))  # fmt: skip
+
+    def test_not_now(self):
+        """5.xx passes."""
+        with raises(WeatherError, 411) as caught:
+            self.answer(b"", 0xA3)
+        self.assertEqual(503, caught.exception.number)
+
+    def test_malformed(self):
+        """Anything else than the documented answer is asked for again; no secret in the error."""
+        whole = json.dumps(_INFO).encode()
+        for cut in range(len(whole)):
+            with raises(ProtocolError, 412):
+                self.answer(whole[:cut])
+        for change in (None, 7, "", "s" * 129, "with space", "caf\u00e9", "tab\t"):
+            info = dict(_INFO)
+            info["deviceSecret"] = change
+            with self.subTest(str(change)), raises(ProtocolError, 412) as caught:
+                self.answer(info)
+            self.assertEqual("deviceSecret", caught.exception.detail)
+        for code in ("770", None, True):
+            with raises(ProtocolError, 412):
+                self.answer({"code": code})
+        with raises(ProtocolError, 412):
+            self.answer({"pad": "p" * 1100, "params": _INFO})
+
+    def test_foreign(self):
+        """Another device's secret is not taken."""
+        for name in ("productKey", "deviceKey"):
+            for value in ("another", None):
+                info = dict(_INFO)
+                info[name] = value
+                with raises(SetupError, 413):
+                    self.answer(info)
+        with raises(SetupError, 413):
+            self.answer({})
+
+
+class TestReports(unittest.TestCase):
+    def test_measurepoints(self):
+        """The vendor's vector, at the vendor's path."""
+        case = vectors("enos_coap")["report"]
+        code, segments, payload = enos_coap.measurepoints(
+            _identity(), 1, case["measurepoints"], case["time"]
+        )
+        self.assertEqual(POST, code)
+        self.assertEqual(["topic", "sys", _PK, _DK, "thing", "measurepoint", "post"], segments)
+        self.assertEqual(case["payload"], json.loads(payload))
+
+    def test_wire(self):
+        """Byte by byte; without a time, the cloud's clock counts."""
+        values = {"q": 2, "p": {"value": 1.0, "quality": 9}}
+        self.assertEqual(
+            b'{"id":"7","method":"thing.measurepoint.post",'
+            b'"params":{"measurepoints":{"p":{"quality":9,"value":1.0},"q":2}},"version":"1.0"}',
+            enos_coap.measurepoints(_identity(), 7, values)[2],
+        )
+
+    def test_event(self):
+        """An event has its name in path and method."""
+        _, segments, payload = enos_coap.event(_identity(), 8, "alarm", {"level": 2}, 5)
+        self.assertEqual(
+            ["topic", "sys", _PK, _DK, "thing", "event", "alarm", "post"], segments
+        )
+        self.assertEqual(
+            b'{"id":"8","method":"thing.event.alarm.post",'
+            b'"params":{"events":{"level":2},"time":5},"version":"1.0"}',
+            payload,
+        )
+
+    def test_attributes(self):
+        """Attributes are updated."""
+        _, segments, payload = enos_coap.attributes(_identity(), 9, {"sn": "A1"})
+        self.assertEqual(["topic", "sys", _PK, _DK, "thing", "attribute", "update"], segments)
+        self.assertEqual(
+            b'{"id":"9","method":"thing.attribute.update",'
+            b'"params":{"attributes":{"sn":"A1"}},"version":"1.0"}',
+            payload,
+        )
+
+    def test_fits(self):
+        """With the longest names a report of WHOLE_MAX is a message of 1 KB at most."""
+        unit = _identity(product_key="p" * 32, device_key="d" * 64)
+        code, segments, _ = enos_coap.event(unit, 1, "e" * 64, {})
+        message = Message(code, b"p" * enos_coap.WHOLE_MAX)
+        message.token = b"tokentok"
+        for segment in segments:
+            message.add(URI_PATH, segment.encode())
+        self.assertTrue(len(message.encode()) <= min(1024, SEND_MAX))
+        self.assertTrue(16 << enos_coap.BLOCK_EXPONENT <= enos_coap.WHOLE_MAX)
+
+
+class TestRefusals(unittest.TestCase):
+    def test_accepted(self):
+        """A success without a reply, with code 200, or with one that says nothing we know."""
+        for payload in (b"", b'{"id":"1","code":200}', b"{}", b"not JSON", b'{"code":"odd"}',
+                        b'{"code":true}'):  # fmt: skip
+            self.assertIsNone(enos_coap.report_refused(_CHANGED, payload))
+
+    def test_coap_codes(self):
+        """The documented codes, each as what it means."""
+        for code, kind, expected, number in (
+            (0x80, SetupError, 601, 400),
+            (0x81, WeatherError, 505, 401),
+            (0x83, SetupError, 506, 403),
+            (0x84, SetupError, 601, 404),
+            (0x85, SetupError, 601, 405),
+            (0x88, SetupError, 601, 408),
+            (0x8D, SetupError, 601, 413),
+            (0x9D, WeatherError, 602, 429),
+            (0xA0, WeatherError, 602, 500),
+            (0xA3, WeatherError, 602, 503),
+        ):
+            error = enos_coap.report_refused(code, b"")
+            self.assertEqual((kind, expected, number), (type(error), error.code, error.number))
+
+    def test_reply_codes(self):
+        """What 2.04 hides in its reply."""
+        for number, kind, expected in (
+            (1200, SetupError, 601),
+            (1220, SetupError, 601),
+            (460, SetupError, 601),
+            (401, SetupError, 601),
+            (723, SetupError, 603),
+            (705, SetupError, 603),
+            (429, WeatherError, 602),
+            (500, WeatherError, 602),
+        ):
+            reply = b'{"id":"1","code":%d,"message":"why"}' % number
+            error = enos_coap.report_refused(_CHANGED, reply)
+            self.assertEqual(
+                (kind, expected, number, "why"),
+                (type(error), error.code, error.number, error.detail),
+            )
+
+    def test_message(self):
+        """The cloud's words are kept short, and only if they are words."""
+        error = enos_coap.report_refused(
+            _CHANGED, json.dumps({"code": 460, "message": "m" * 300}).encode()
+        )
+        self.assertEqual("m" * 80, error.detail)
+        self.assertEqual("", enos_coap.report_refused(_CHANGED, b'{"code":460}').detail)
+
+
+class TestLifetime(unittest.TestCase):
+    def test_interval_is_shorter(self):
+        """Reports that come often enough keep the device online by themselves."""
+        unit = _identity(lifetime_s=3600, interval_s=900)
+        self.assertEqual(900_000, enos_coap.report_due_ms(unit, 210_000))
+
+    def test_lifetime_is_shorter(self):
+        """Else one comes early: one message a lifetime, with time to be sent again."""
+        unit = _identity(lifetime_s=3600, interval_s=86400)
+        self.assertEqual(
+            3_600_000 - 210_000,
+            enos_coap.report_due_ms(unit, nb_iot().MAX_TRANSMIT_SPAN_MS),
+        )
+
+    def test_very_short(self):
+        """A lifetime that leaves no time for all retransmissions leaves half for them."""
+        unit = _identity(lifetime_s=30, interval_s=900)
+        self.assertEqual(15_000, enos_coap.report_due_ms(unit, 210_000))
+
+
+class TestCommands(unittest.TestCase):
+    def pending(self, topic, payload=None):
+        response = Message(_CHANGED)
+        if topic is not None:
+            response.add(2100, topic)
+        if payload is not None:
+            response.add(2102, payload)
+        return enos_coap.command(_identity(), response)
+
+    def test_none(self):
+        """Most responses name no command."""
+        self.assertIsNone(self.pending(None))
+        self.assertIsNone(self.pending(None, b"{}"))
+
+    def test_named(self):
+        """Option 2100 names the path to GET; option 2102 has the payload already."""
+        topic = b"/topic/sys/MuGsF6W4/15bBZlRknc/thing/service/measurepoint/set"
+        segments = ["topic", "sys", _PK, _DK, "thing", "service", "measurepoint", "set"]
+        self.assertEqual((segments, None), self.pending(topic))
+        self.assertEqual((segments, b"{}"), self.pending(topic, b"{}"))
+
+    def test_not_ours(self):
+        """What is not below one of this unit's topics is no command."""
+        own = b"/topic/sys/MuGsF6W4/15bBZlRknc/"
+        for topic in (
+            b"", b"/", b"\xff\xfe", b"topic/sys/MuGsF6W4/15bBZlRknc/thing/enable",
+            b"/sys/MuGsF6W4/15bBZlRknc/thing/enable",
+            b"/topic/sys/another/15bBZlRknc/thing/enable",
+            b"/topic/sys/MuGsF6W4/another/thing/enable",
+            own, own[:-1], own + b"/x", own + b"x/", own + b"a/" * 20 + b"b",
+        ):  # fmt: skip
+            self.assertIsNone(self.pending(topic))
+
+    def parse(self, tail, params, msg_id="1"):
+        segments = ["topic", "sys", _PK, _DK] + tail.split("/")
+        message = {"id": msg_id, "version": "1.0", "params": params}
+        return enos_coap.parse_command(segments, json.dumps(message).encode())
+
+    def test_kinds(self):
+        """What the cloud wants."""
+        for expected, tail, params in (
+            (("set", "1", {"p": 2}), "thing/service/measurepoint/set", {"p": 2}),
+            (("get", "1", ["p"]), "thing/service/measurepoint/get", ["p"]),
+            (("service", "1", "open", {"a": 1}), "thing/service/open", {"a": 1}),
+            (("other", "1"), "thing/enable", {}),
+            (("other", "1"), "ota/device/upgrade", {}),
+        ):
+            self.assertEqual(expected, self.parse(tail, params))
+
+    def test_malformed(self):
+        """What cannot be parsed is said so, with the id as far as it is known."""
+        for tail, params in (
+            ("thing/service/measurepoint/set", []),
+            ("thing/service/measurepoint/get", {}),
+            ("thing/service/open", None),
+            ("thing/service/a/b", {}),
+            ("thing/service/measurepoint/other", {}),
+        ):
+            self.assertEqual(("malformed", "1"), self.parse(tail, params))
+        segments = ["topic", "sys", _PK, _DK, "thing", "service", "open"]
+        for payload in (b"", b"[]", b"\xff", b'{"id":"1"', b" " * 2049):
+            self.assertEqual(("malformed", ""), enos_coap.parse_command(segments, payload))
+
+    def test_id(self):
+        """An id goes back as it came, if it is one."""
+        self.assertEqual("", self.parse("thing/service/open", {}, 7)[1])
+        self.assertEqual("i" * 64, self.parse("thing/service/open", {}, "i" * 99)[1])
+
+    def test_reply(self):
+        """POST to the topic with `_reply`."""
+        segments = ["topic", "sys", _PK, _DK, "thing", "service", "open"]
+        code, path, payload = enos_coap.command_reply(segments, "1")
+        self.assertEqual((POST, segments[:-1] + ["open_reply"]), (code, path))
+        self.assertEqual(b'{"code":200,"data":{},"id":"1","message":""}', payload)
+        self.assertEqual("open", segments[-1])
+        payload = enos_coap.command_reply(segments, "2", 2001, {"a": 1.0}, "stuck")[2]
+        self.assertEqual(b'{"code":2001,"data":{"a":1.0},"id":"2","message":"stuck"}', payload)
