@@ -29,21 +29,35 @@ _POLL_MS = const(1000)
 class DatagramSocket:
     """Connected to one peer. `tag` names the provisioned PSK; None is plain UDP, without DTLS."""
 
-    def __init__(self, modem: "ModemUart", host: str, number: int, tag: "int | None") -> None:
+    def __init__(
+        self,
+        modem: "ModemUart",
+        host: str,
+        number: int,
+        tag: "int | None",
+        handle: "int | None" = None,
+    ) -> None:
         """Dial, which with DTLS is the handshake: up to minutes on NB-IoT. Raises WeatherError:
-        no session."""
+        no session.
+
+        With the `handle` of one that was open when the board, not the modem, began anew, that is
+        taken up again and nothing is dialled.
+        """
         dialect = modem.dialect
-        if tag is None:
-            self._handle = modem.run(dialect.open_udp(host, number))
+        if handle is not None:
+            self.handle = handle
+        elif tag is None:
+            self.handle = modem.run(dialect.open_udp(host, number))
         else:
-            self._handle = modem.run(dialect.open_dtls(host, number, tag))
+            self.handle = modem.run(dialect.open_dtls(host, number, tag))
         self.payload_max = dialect.PAYLOAD_MAX
         self._modem = modem
         self._address = (host, number)
         self._timeout_ms = _BLOCKING_MS
-        self._open = True
-        self._waiting = False  # the modem said that something is there, or may have
-        modem.attach(self._handle, self)
+        self._alive = True  # the session is, for all that we know
+        self._held = True  # the modem has a socket for it, which close() frees
+        self._waiting = True  # something may be there; else the modem tells when it is
+        modem.attach(self.handle, self)
 
     def sendto(self, data: bytes, address: "tuple | None" = None) -> int:
         """Hand one datagram to the modem; its length. It goes to the peer: OSError(EINVAL) for
@@ -51,7 +65,7 @@ class DatagramSocket:
         self._check()
         if len(data) > self.payload_max or (address and tuple(address) != self._address):
             raise OSError(errno.EINVAL)
-        self._modem.run(self._modem.dialect.send(self._handle, bytes(data)))
+        self._modem.run(self._modem.dialect.send(self.handle, bytes(data)))
         return len(data)
 
     def send(self, data: bytes) -> int:
@@ -65,7 +79,7 @@ class DatagramSocket:
             if self._waiting:
                 # Cleared first: a notice that comes while we ask is of the next datagram.
                 self._waiting = False
-                data = self._modem.run(self._modem.dialect.receive(self._handle, limit))
+                data = self._modem.run(self._modem.dialect.receive(self.handle, limit))
                 if data is not None:
                     self._waiting = True  # until the modem says that there is no more
                     return data, self._address
@@ -88,11 +102,12 @@ class DatagramSocket:
 
     def close(self) -> None:
         """Tell the peer and free the modem's socket; twice is no error."""
-        self._modem.detach(self._handle)
-        if self._open:
-            self._open = False
+        self._modem.detach(self.handle)
+        self._alive = False
+        if self._held:
+            self._held = False
             try:
-                self._modem.run(self._modem.dialect.close(self._handle))
+                self._modem.run(self._modem.dialect.close(self.handle))
             except ImprintError:
                 pass  # a modem that does not answer holds no session either
 
@@ -101,9 +116,9 @@ class DatagramSocket:
         if event[0] == "data":
             self._waiting = True
         else:
-            self._open = False
-            self._modem.detach(self._handle)
+            self._alive = False
+            self._held = event[0] == "closed"
 
     def _check(self) -> None:
-        if not self._open:
+        if not self._alive:
             raise OSError(errno.ENOTCONN)

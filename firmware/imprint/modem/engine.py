@@ -69,6 +69,8 @@ class Command:
     until       the answer is complete with a line that begins so, which may come before the final
     final       a line that begins so also is a final that says yes; b"": no final comes
     bare        the line is sent without its end
+    dials       NO CARRIER is a final for it; for others it is noise of a dial long gone
+    resets      the modem starts anew after it: get in step before the next command
     """
 
     def __init__(
@@ -84,6 +86,8 @@ class Command:
         until: "bytes | None" = None,
         final: "bytes | None" = None,
         bare: bool = False,
+        dials: bool = False,
+        resets: bool = False,
     ) -> None:
         self.line = line
         self.timeout_ms = timeout_ms
@@ -96,6 +100,8 @@ class Command:
         self.until = until
         self.final = final
         self.bare = bare
+        self.dials = dials
+        self.resets = resets
 
     def name(self) -> str:
         """The line up to its arguments: what errors and traces may show."""
@@ -146,7 +152,7 @@ class Engine:
         self._lines: list = []  # of the answer so far
         self._until: "bytes | None" = None  # the line `until`, once it came
         self._deadline = 0  # ticks: of what _state says
-        self._prompt_by = 0  # ticks: then the payload is sent, prompt or not
+        self._pause_until = 0  # ticks: then the payload is sent
         self._free_at = 0  # ticks: no command before
         self._trusted = False  # the modem is in step with us
         self._probes = 0  # sent since it was not
@@ -287,8 +293,8 @@ class Engine:
     def _due(self) -> int:
         if self._state == _STAGED:
             return self._free_at
-        if self._state == _PROMPTING and self._prompt_is_optional():
-            return self._prompt_by
+        if self._state == _PAUSING or (self._state == _PROMPTING and self._prompt_is_optional()):
+            return self._pause_until
         return self._deadline
 
     def _prompt_is_optional(self) -> bool:
@@ -305,7 +311,7 @@ class Engine:
         self._state = _RUNNING
         if command.prompt:
             self._state = _PROMPTING
-            self._prompt_by = ticks.add(now, command.prompt_ms or 0)
+            self._pause_until = ticks.add(now, command.prompt_ms or 0)
             if len(command.prompt) == 1:
                 self._parser.expect_prompt(command.prompt)
         secret = isinstance(command.line, Secret)
@@ -314,6 +320,11 @@ class Engine:
         self._out.append(_reveal(command.line) + end)
         if command.final == b"" and not command.prompt:
             self._complete(now)
+
+    def _await_payload(self, now: int) -> None:
+        # The prompt came; some modems need a moment before the payload.
+        self._state = _PAUSING
+        self._pause_until = ticks.add(now, self._dialect.PROMPT_GAP_MS)
 
     def _send_payload(self, now: int) -> None:
         self._parser.expect_prompt(None)
@@ -349,8 +360,7 @@ class Engine:
             self._take_raw(data)
         elif kind == at.PROMPT:
             if self._state == _PROMPTING:
-                self._state = _PAUSING
-                self._deadline = ticks.add(now, self._dialect.PROMPT_GAP_MS)
+                self._await_payload(now)
         elif kind == at.LINE:
             length = self._dialect.raw_after(data)
             if length:
@@ -361,33 +371,8 @@ class Engine:
             self._take_final(kind == at.OK, data, now)
 
     def _take_line(self, line: bytes, raw_length: int, now: int) -> None:
-        state = self._state
-        command = self._command if state >= _PROMPTING else None
         self._raw_lines = self._raw_line = None
-        if state == _PROBING:
-            wanted = b"+CMEE:" if self._probes % 2 else b"+CFUN:"
-            if line.startswith(wanted):
-                self._probed = True
-                return
-        elif command:
-            if command.until and line.startswith(command.until):
-                self._until = line
-                if state == _UNTIL:
-                    self._complete(now)
-                return
-            if command.takes(line):
-                self._answer(line, raw_length)
-                return
-            if command.final and line.startswith(command.final):
-                self._take_final(True, line, now)
-                return
-            if state == _PROMPTING and line == command.prompt:
-                self._state = _PAUSING
-                self._deadline = ticks.add(now, self._dialect.PROMPT_GAP_MS)
-                return
-        elif state == _WAITING and self._wait.until and line.startswith(self._wait.until):
-            self._tell("<", line)
-            self._step(now, line, None)
+        if self._is_awaited(line, raw_length, now):
             return
         for prefix in self._dialect.URCS:
             if line.startswith(prefix):
@@ -395,10 +380,45 @@ class Engine:
                 return
         if line[:2].upper() == b"AT":
             return  # an echo: it may hold a secret
+        command = self._command if self._state >= _PROMPTING else None
         if command and command.prefix is None:
             self._answer(line, raw_length)
         else:
             self._stray(now)
+
+    def _is_awaited(self, line: bytes, raw_length: int, now: int) -> bool:
+        # Whether it is for the probe, the Wait or, by its looks, the command; if so it is dealt
+        # with. A command that takes any line leaves URCs and echoes alone.
+        state = self._state
+        command = self._command
+        if state == _PROBING:
+            self._probed = self._probed or line.startswith(
+                b"+CMEE:" if self._probes % 2 else b"+CFUN:"
+            )
+            return self._probed
+        if state == _WAITING:
+            awaited = self._wait.until
+            if not awaited or not line.startswith(awaited):
+                return False
+            self._tell("<", line)
+            self._step(now, line, None)
+            return True
+        if state < _PROMPTING:
+            return False
+        if command.until and line.startswith(command.until):
+            self._tell("<", line)
+            self._until = line
+            if state == _UNTIL:
+                self._complete(now)
+        elif command.takes(line):
+            self._answer(line, raw_length)
+        elif command.final and line.startswith(command.final):
+            self._take_final(True, line, now)
+        elif state == _PROMPTING and line == command.prompt:
+            self._await_payload(now)
+        else:
+            return False
+        return True
 
     def _answer(self, line: bytes, raw_length: int) -> None:
         if len(self._lines) >= _LINES_MAX:
@@ -459,8 +479,13 @@ class Engine:
             self._stray(now)  # nobody waits for it
             return
         command = self._command
+        if line == b"NO CARRIER" and not command.dials:
+            self._stray(now)
+            return
         self._tell("<", line)
         self._free_at = ticks.add(now, self._dialect.SEND_GAP_MS)
+        if command.resets:
+            self._trusted = False
         if not good:
             from imprint.modem import cme
 

@@ -3,7 +3,8 @@
 A dialect's methods that talk are generators for an `Engine`: they yield Commands and return the
 result. A family overrides what it says otherwise, and adds its sockets:
 
-    provision_psk(tag, identity, key: Secret, marker) -> marker
+    provision_psk(tag, identity, key: Secret, marker) -> marker, None: it has to be repeated
+                                                          after each power_up
     open_dtls(host, port, tag) -> handle        open_udp(host, port) -> handle
     send(handle, data)    receive(handle, limit) -> bytes or None    close(handle)
 
@@ -68,6 +69,7 @@ class Common:
     PROMPT_GAP_MS = 0  # between a prompt and the payload
     BOOT = ()  # whole lines
     URCS = (b"+CEREG:", b"+CEDRXP:", b"+CGEV:")  # beginnings
+    EDRX = b"AT+CEDRXS"
     CID = 1  # of the PDP context
     PSM_SLEEP_KEEPS_SESSION = False
 
@@ -98,11 +100,31 @@ class Common:
 
     # --- power and names
 
-    def power_up(self) -> "Generator":
-        """Make a modem that has just booted, or was left in any state, ready; its name."""
+    def power_up(self, keep_sockets: bool = False) -> "Generator":
+        """Make a modem that has just booted, or was left in any state, ready; its name.
+
+        Sockets that an earlier life of this board left open are closed, unless they are to be
+        kept: the modem has few, and the host that knew of them is gone.
+        """
         yield Command(b"ATE0")
         yield Command(b"AT+CMEE=1")
-        return (yield from self.identify())
+        name = yield from self.identify()
+        if not keep_sockets:
+            yield from self.close_all()
+        return name
+
+    def maybe(self, command: Command) -> "Generator":
+        """The answer, or None if the modem refused; for what can be done without."""
+        try:
+            return (yield command)
+        except WeatherError as error:
+            if error.code != 223:
+                raise
+            return None
+
+    def ask_digits(self, line: bytes, least: int, most: int) -> "Generator":
+        """The number of `least` to `most` digits that the command tells."""
+        return digits((yield Command(line, least=1)), least, most, line.decode())
 
     def identify(self) -> "Generator":
         """Model and firmware version as text."""
@@ -112,11 +134,11 @@ class Common:
 
     def imei(self) -> "Generator":
         """15 digits."""
-        return digits((yield Command(b"AT+CGSN=1", least=1)), 15, 15, "AT+CGSN")
+        return (yield from self.ask_digits(b"AT+CGSN=1", 15, 15))
 
     def iccid(self) -> "Generator":
         """The SIM's number, 18 to 20 digits."""
-        return digits((yield Command(b"AT+CCID", least=1)), 18, 20, "AT+CCID")
+        return (yield from self.ask_digits(b"AT+CCID", 18, 20))
 
     def signal(self) -> "Generator":
         """(RSRP in dBm, RSRQ in dB), each None where the modem does not know."""
@@ -192,13 +214,9 @@ class Common:
         yield Command(Secret(b'AT+CPIN="%s"' % pin.reveal()))
 
     def _watch_registration(self) -> "Generator":
-        for level in (b"5", b"2", b"1"):  # 5 brings causes and granted timers
-            try:
-                yield Command(b"AT+CEREG=" + level)
+        for level in (5, 2, 1):  # 5 brings causes and granted timers
+            if (yield from self.maybe(Command(b"AT+CEREG=%d" % level))) is not None:
                 return
-            except WeatherError as error:
-                if level == b"1" or error.code != 223:
-                    raise
 
     def _wait_registered(self, timeout_ms: int) -> "Generator":
         left_ms = timeout_ms
@@ -236,10 +254,9 @@ class Common:
     def edrx(self, bits: bytes, act: int = 5) -> "Generator":
         """Ask for extended DRX of that cycle (4 bits, TS 24.008 10.5.5.32; 5 is NB-IoT, 4 LTE-M).
         Returns the bits that the network granted, or None if it has not said so yet."""
-        lines = yield Command(b'AT+CEDRXS=2,%d,"%s"' % (act, bits))
+        yield Command(self.EDRX + b'=2,%d,"%s"' % (act, bits))
         line = yield Wait(1000, b"+CEDRXP:")
-        words = fields(line) if line else lines
-        return words[2] if line and len(words) > 2 else None
+        return word(fields(line), 2) or None if line else None
 
 
 # --- reading answers

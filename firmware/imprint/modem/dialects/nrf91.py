@@ -22,7 +22,6 @@ from imprint.errors import ImprintError, ProtocolError, SetupError, WeatherError
 from imprint.modem.dialects.common import (
     PSK_AES128_CCM_8,
     Common,
-    digits,
     fields,
     fingerprint,
     number,
@@ -107,7 +106,7 @@ class Dialect(Common):
         return b" ".join((model[0], version[0])).decode()
 
     def iccid(self) -> "Generator":
-        return digits((yield Command(b"AT%XICCID", prefix=b"%XICCID:")), 18, 20, "AT%XICCID")
+        return (yield from self.ask_digits(b"AT%XICCID", 18, 20))
 
     def before_radio(self, apn: bytes) -> "Generator":
         yield Command(b"AT%%XSYSTEMMODE=%d,%d,0,0" % (self.rat == "lte-m", self.rat != "lte-m"))
@@ -166,10 +165,8 @@ class Dialect(Common):
             (_CID, self.cid),
             (_SESSION_CACHE, 1),
         ):
-            try:
-                yield Command(b"AT#XSSOCKETOPT=%d,1,%d,%d" % (handle, name, value))
-            except WeatherError:
-                pass  # older modem firmware; the session does without
+            # Refused by older modem firmware, the session does without.
+            yield from self.maybe(Command(b"AT#XSSOCKETOPT=%d,1,%d,%d" % (handle, name, value)))
         return (yield from self._connect(handle, host, port))
 
     def open_udp(self, host: str, port: int) -> "Generator":
@@ -218,13 +215,16 @@ class Dialect(Common):
 
     def close(self, handle: int) -> "Generator":
         """Also of a socket that the modem has closed; tells the peer (close_notify)."""
-        try:
-            if self._classic:
-                yield from self._classic.close()
-            else:
-                yield Command(b"AT#XCLOSE=%d" % handle)
-        except ImprintError:
-            pass  # it is gone already, or with the modem
+        if self._classic:
+            yield from self._classic.close()
+        else:
+            yield from self.maybe(Command(b"AT#XCLOSE=%d" % handle))
+
+    def close_all(self) -> "Generator":
+        if self._classic:
+            yield from self._classic.close()
+        else:
+            yield from self.maybe(Command(b"AT#XCLOSE"))
 
     def _received(self, handle: int, data: bytes, hexadecimal: bool) -> "tuple | None":
         if hexadecimal:

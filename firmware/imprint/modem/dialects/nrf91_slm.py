@@ -50,15 +50,13 @@ class Proxy:
 
         if b"+++" in data:
             raise SetupError(_MODEM_UNSUPPORTED, "+++ in a datagram")
-        yield Command(
-            b"AT#XUDPSEND", payload=data, prompt=b"OK", prompt_ms=_ENTRY_MS, final=b""
-        )
+        yield Command(b"AT#XUDPSEND", payload=data, prompt=b"OK", prompt_ms=_ENTRY_MS, final=b"")
         yield Wait(self.quiet_ms)
         yield Command(b"+++", _SEND_MS, final=b"#XDATAMODE:", bare=True)
         yield Wait(self.quiet_ms)  # for a second word of farewell, which belongs to nobody
 
     def close(self) -> "Generator":
-        yield Command(b"AT#XUDPCLI=0")
+        yield from self._dialect.maybe(Command(b"AT#XUDPCLI=0"))
 
 
 def _connected(line: bytes) -> bool:

@@ -1,0 +1,99 @@
+"""Modems without DTLS of their own: plain UDP by Quectel's BC95, BC68 and BC66 commands. Pure.
+
+From general knowledge of these modules (NSOCR, NSOST, NSONMI, NSORF, NSOCL); not verified. They
+have no DTLS on sockets of ours: open_dtls says so, and a journey that needs it takes a modem that
+can. NSOST wants an address in digits, so `host` has to be one.
+"""
+
+import binascii
+
+from micropython import const
+
+from imprint.errors import ProtocolError, SetupError
+from imprint.modem.dialects.common import Common, fields, number
+from imprint.modem.engine import Command
+from imprint.secret import Secret
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+_LISTEN_PORT = const(0)  # the modem chooses
+
+# errors.py
+_MODEM_GARBAGE = const(222)
+_MODEM_UNSUPPORTED = const(224)
+
+
+class Dialect(Common):
+    NAME = "udp"
+    BUFFER = 1200
+    PAYLOAD_MAX = 512
+    URCS = Common.URCS + (b"+NSONMI:", b"+NSOCLI:", b"REBOOT", b"Neul")
+    BOOT = (b"Neul",)
+
+    def __init__(self, suite: int = 0) -> None:
+        super().__init__(suite)
+        self._peers: dict = {}  # (host, port) by handle
+
+    def parse_urc(self, line: bytes, data: "bytes | None" = None) -> "tuple | None":
+        if line.startswith(b"+NSONMI:") or line.startswith(b"+NSOCLI:"):
+            words = fields(line)
+            handle = number(words, 0)
+            if handle is None:
+                return None
+            if line.startswith(b"+NSOCLI:"):
+                return ("closed", handle)
+            return ("data", handle, number(words, 1))
+        return super().parse_urc(line)
+
+    def iccid(self) -> "Generator":
+        return (yield from self.ask_digits(b"AT+NCCID", 18, 20))
+
+    def close_all(self) -> "Generator":
+        for handle in range(7):
+            yield from self.close(handle)
+
+    def provision_psk(
+        self, tag: int, identity: bytes, key: Secret, marker: "str | None" = None
+    ) -> "Generator":
+        """Raises SetupError: there is nothing to put it into."""
+        raise SetupError(_MODEM_UNSUPPORTED, "no DTLS")
+        yield  # a generator, as the other families' is
+
+    def open_dtls(self, host: str, port: int, tag: int) -> "Generator":
+        """Raises SetupError."""
+        raise SetupError(_MODEM_UNSUPPORTED, "no DTLS")
+        yield  # a generator, as the other families' is
+
+    def open_udp(self, host: str, port: int) -> "Generator":
+        """A UDP socket that remembers its peer, an address in digits; returns the handle."""
+        lines = yield Command(b'AT+NSOCR="DGRAM",17,%d,1' % _LISTEN_PORT, least=1)
+        if not lines[0].isdigit():
+            raise ProtocolError(_MODEM_GARBAGE, "AT+NSOCR")
+        handle = int(lines[0])
+        self._peers[handle] = (host.encode(), port)
+        return handle
+
+    def send(self, handle: int, data: bytes) -> "Generator":
+        """One datagram. WeatherError: it was not sent, or nobody knows."""
+        host, port = self._peers[handle]
+        text = binascii.hexlify(data)
+        yield Command(b"AT+NSOST=%d,%s,%d,%d,%s" % (handle, host, port, len(data), text))
+
+    def receive(self, handle: int, limit: int) -> "Generator":
+        """The oldest datagram that waits in the modem, cut to `limit` bytes, or None."""
+        lines = yield Command(b"AT+NSORF=%d,%d" % (handle, self.PAYLOAD_MAX))
+        for line in lines:
+            words = fields(b":" + line)
+            if len(words) == 6 and number(words, 0) == handle:
+                try:
+                    return binascii.unhexlify(words[4])[:limit]
+                except ValueError:
+                    raise ProtocolError(_MODEM_GARBAGE, "AT+NSORF")
+        return None
+
+    def close(self, handle: int) -> "Generator":
+        """Also of one that is closed."""
+        self._peers.pop(handle, None)
+        yield from self.maybe(Command(b"AT+NSOCL=%d" % handle))
