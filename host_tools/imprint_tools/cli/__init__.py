@@ -15,7 +15,7 @@ from imprint_tools.cli.output import report_error
 from imprint_tools.errors import ImprintError
 
 _COMMANDS = (
-    "board", "cloud", "demo", "flash", "image", "inject", "monitor", "runtime", "verify",
+    "board", "cloud", "demo", "flash", "image", "inject", "modem", "monitor", "runtime", "verify",
 )  # fmt: skip
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from imprint_tools import endpoints, paths
+from imprint_tools.cli import background
 from imprint_tools.cli.output import emit, json_option, note
 from imprint_tools.errors import BenchStateError
 from imprint_tools.virtual import control
@@ -21,7 +19,6 @@ from imprint_tools.virtual.board import PTY, RFC2217, Board, read_state
 from imprint_tools.virtual.chips import CHIPS, MIB
 from imprint_tools.virtual.network import AccessPoint
 
-_READY_S = 600.0  # the first boot may fetch the runtime
 _STOPPED_S = 30.0
 _PASSWORD_VARIABLE = "IMPRINT_WIFI_PASSWORD"  # noqa: S105  # the variable's name
 _name = click.argument("name")
@@ -52,7 +49,8 @@ def up(name: str, foreground: bool, ready_fd: int | None, as_json: bool, **optio
     """
     the_board = _board(name, options)
     if not foreground:
-        _show(_started(the_board, _arguments(name, options)), as_json=as_json)
+        state = background.start("board", the_board.folder, _arguments(name, options))
+        _show(state, as_json=as_json)
         return
     signal.signal(signal.SIGTERM, lambda *_: the_board.went_down.set())
     with the_board:
@@ -149,38 +147,6 @@ def _arguments(name: str, options: dict[str, Any]) -> list[str]:
         elif value:
             arguments += [flag, str(value)]
     return arguments
-
-
-def _started(the_board: Board, arguments: list[str]) -> dict[str, Any]:
-    """Run it in a process of its own; return what it says once it is there."""
-    the_board.folder.mkdir(parents=True, exist_ok=True)
-    with control.lock(the_board.folder):
-        pass  # refuses here, with the right words, when it is up
-    reading, writing = os.pipe()
-    log = the_board.folder / "board.log"
-    program = "from imprint_tools.cli import main; main()"
-    command = [sys.executable, "-c", program, "board", "up"]
-    with log.open("wb") as errors, os.fdopen(reading) as ready:
-        child = subprocess.Popen(  # noqa: S603  # this very program
-            [*command, "--foreground", "--ready-fd", str(writing), *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=errors,
-            stderr=errors,
-            pass_fds=[writing],
-            start_new_session=True,
-        )
-        os.close(writing)
-        in_time = select.select([ready], [], [], _READY_S)[0]
-        text = ready.read() if in_time else ""  # empty: the process ended without being ready
-    if text:
-        state: dict[str, Any] = json.loads(text)
-        child.returncode = 0  # it lives on without us: no warning that nobody waits for it
-        return state
-    child.kill()
-    child.wait()
-    raise BenchStateError(
-        f"the board {the_board.name} did not come up: {log.read_text().strip()[-500:]}"
-    )
 
 
 def _tell(name: str, do: str, *, as_json: bool, **arguments: Any) -> None:

@@ -32,6 +32,7 @@ from imprint_tools.virtual.doors import Door, PtyDoor, Rfc2217Door, SocketDoor
 from imprint_tools.virtual.flash import Flash
 from imprint_tools.virtual.network import AccessPoint
 from imprint_tools.virtual.silicon import Rtc
+from imprint_tools.virtual.uarts import Uarts
 from imprint_tools.virtual.urlhandler.protocol_virtual import SOCKET_NAME
 
 _T = TypeVar("_T")
@@ -72,6 +73,8 @@ class Board:
         self.access_point = access_point or AccessPoint("", "", [], up=False)
         self.console = Console(folder / "console.log")
         self.went_down = threading.Event()
+        self.uarts = Uarts()
+        """What is soldered to UART 1 and 2; ask for its ends before `start`. `stop` unsolders."""
         self._uart = Uart(baud, realtime)
         self._door_names = tuple(dict.fromkeys(doors))
         self._heap, self._arch = heap, arch
@@ -114,6 +117,7 @@ class Board:
         self._thread.join(_ANSWER_S)
         self._loop.close()
         self._flash.close()
+        self.uarts.close()
         self.console.close()
         self._write_state(up=False)
         self._lock.close()
@@ -262,6 +266,7 @@ class Board:
             folder=self.folder,
             access_point=self.access_point,
             rtc=self._rtc,
+            uarts=self.uarts,
             heap=self._heap,
             arch=self._arch,
             **parts,

@@ -1,4 +1,4 @@
-"""A running board and other processes: its lock, and one JSON line each way on a unix socket."""
+"""A running board or modem and other processes: its lock; a JSON line each way on a socket."""
 
 from __future__ import annotations
 
@@ -46,30 +46,30 @@ async def serve(folder: Path, handler: Handler) -> asyncio.Server:
     )
 
 
-def request(folder: Path, do: str, **arguments: Any) -> dict[str, Any]:
-    """Ask the board in `folder`. Raises BenchStateError when it is not up or refuses."""
+def request(folder: Path, do: str, *, kind: str = "board", **arguments: Any) -> dict[str, Any]:
+    """Ask what is in `folder`. Raises BenchStateError when it is not up or refuses."""
     try:
         with unixsocket.connect(folder / SOCKET_NAME, _ANSWER_S) as line:
             line.sendall(json.dumps({"do": do, **arguments}).encode() + b"\n")
             with line.makefile("rb") as answers:
                 text = answers.readline(_LINE_LIMIT)
     except TimeoutError:
-        raise BenchStateError(f"the board {folder.name} does not answer") from None
+        raise BenchStateError(f"the {kind} {folder.name} does not answer") from None
     except OSError:
         text = b""
     if not text:
         raise BenchStateError(
-            f"the board {folder.name} is not up",
-            next_step=f"start it: imprint board up {folder.name}",
+            f"the {kind} {folder.name} is not up",
+            next_step=f"start it: imprint {kind} up {folder.name}",
         )
     answer: dict[str, Any] = json.loads(text)
     if "error" in answer:
-        raise BenchStateError(f"the board {folder.name} refused: {answer['error']}")
+        raise BenchStateError(f"the {kind} {folder.name} refused: {answer['error']}")
     return answer
 
 
-def lock(folder: Path, *, wait_s: float = 0.0) -> IO[bytes]:
-    """Hold the board in `folder` until the result is closed. Raises BenchStateError: it is up."""
+def lock(folder: Path, *, kind: str = "board", wait_s: float = 0.0) -> IO[bytes]:
+    """Hold what is in `folder` until the result is closed. Raises BenchStateError: it is up."""
     deadline = time.monotonic() + wait_s
     held = (folder / "lock").open("ab")
     while True:
@@ -80,7 +80,7 @@ def lock(folder: Path, *, wait_s: float = 0.0) -> IO[bytes]:
             if time.monotonic() >= deadline:
                 held.close()
                 raise BenchStateError(
-                    f"the board {folder.name} is up already",
-                    next_step=f"use it, or stop it: imprint board down {folder.name}",
+                    f"the {kind} {folder.name} is up already",
+                    next_step=f"use it, or stop it: imprint {kind} down {folder.name}",
                 ) from None
         time.sleep(_LOOK_AGAIN_S)

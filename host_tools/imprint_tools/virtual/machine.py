@@ -26,7 +26,8 @@ from imprint_tools.virtual.chips import Chip
 from imprint_tools.virtual.flash import Flash, PowerCut
 from imprint_tools.virtual.guest_process import GuestProcess, Launch, Pipe
 from imprint_tools.virtual.network import AccessPoint
-from imprint_tools.virtual.silicon import UARTS, ChipReset, Op, ResetCause, Rtc, Silicon, SoftReset
+from imprint_tools.virtual.silicon import ChipReset, Op, ResetCause, Rtc, Silicon, SoftReset
+from imprint_tools.virtual.uarts import Uarts
 
 __all__ = ["Machine", "ResetCause", "Rtc", "Uarts"]
 
@@ -38,35 +39,6 @@ _SIGINT_SPACING_S = 0.25
 _NUDGE_S = 0.02
 
 _CRASH_PAUSE_S = 0.5  # so that a guest that dies at once does not start a thousand times a second
-
-
-class Uarts:
-    """What is soldered to UART 1 and 2. It outlives resets, so the board keeps it."""
-
-    def __init__(self) -> None:
-        self.fds: dict[int, int] = {}
-        """The guest's ends."""
-        self._pairs: dict[int, tuple[socket.socket, socket.socket]] = {}
-
-    def far_end(self, number: int) -> socket.socket:
-        """A non-blocking stream to and from the guest's `machine.UART(number)`.
-
-        To be asked for before the chip starts: a UART that nobody asked for is not connected.
-        """
-        if number not in UARTS:
-            raise ValueError(f"UART {number} is not one of {UARTS}")
-        if number not in self._pairs:
-            here, there = self._pairs[number] = socket.socketpair()
-            here.setblocking(False)
-            self.fds[number] = there.fileno()
-        return self._pairs[number][0]
-
-    def close(self) -> None:
-        for pair in self._pairs.values():
-            for end in pair:
-                end.close()
-        self._pairs.clear()
-        self.fds.clear()
 
 
 class Machine:

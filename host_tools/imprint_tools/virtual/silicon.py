@@ -22,11 +22,11 @@ from imprint_tools.nvs import format as erase_nvs
 from imprint_tools.partitions import SECTOR, Partition
 from imprint_tools.virtual.flash import Flash
 from imprint_tools.virtual.network import AccessPoint, Station, WifiError
+from imprint_tools.virtual.uarts import NUMBERS as UARTS
 
 POWER_ON_DATE = datetime(2000, 1, 1, tzinfo=UTC)
 RTC_MEMORY_SIZE = 2048  # MicroPython's MICROPY_HW_RTC_USER_MEM_MAX on ESP32
 PINS = 49
-UARTS = (1, 2)
 
 
 class Op(IntEnum):

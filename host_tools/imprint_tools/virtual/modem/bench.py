@@ -74,7 +74,8 @@ class Modem:
             stream = self._pair[0]
             for end in self._pair:
                 end.setblocking(False)
-        self._line = stream
+        # A handle of our own: the board closes its own when it goes
+        self._line = stream.dup() if stream is not None else None
         self._clock = clock or LoopClock()
         self._seed, self._boot_s, self._retransmit_s = seed, boot_s, retransmit_s
         self._on_command = on_command
@@ -111,10 +112,11 @@ class Modem:
         self._loop = None
 
     def close(self) -> None:
-        """Stop, and let go of the pair of sockets."""
+        """Stop, and let go of the stream."""
         self.stop()
-        for end in self._pair or ():
-            end.close()
+        for end in (self._line, *(self._pair or ())):
+            if end is not None:
+                end.close()
 
     def __enter__(self) -> Modem:
         self.start()

@@ -142,6 +142,7 @@ class Core:
         self._serving: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._asleep = False
+        self._ready = False
         self.radio.on_registration = self._registration
         self.radio.on_sleep = self._sleep
         self.air.on_traffic = self.radio.traffic
@@ -160,6 +161,7 @@ class Core:
         if self._serving:
             self._serving.cancel()
             self._serving = None
+        self._ready = False
         for task in self._background:
             task.cancel()
         self._drop_sockets()
@@ -171,7 +173,7 @@ class Core:
         if self._asleep:
             data = data[self.quirks.lost_wake_bytes :] if not self.SLEEPS_OFF else b""
             self.wake()
-        if self._serving:
+        if self._ready:  # a booting modem hears nothing
             self.terminal.feed(data)
 
     def wake(self) -> None:
@@ -199,6 +201,7 @@ class Core:
     async def _serve(self) -> None:
         self.starts += 1
         await sleep(self.clock, self.parts.boot_s)
+        self._ready = True
         self.terminal.echo = self.ECHO
         self.radio.power_on(self.STARTS_AT)
         for urc in self.BOOT:
@@ -268,7 +271,7 @@ class Core:
         self.terminal.line(text)
 
     def urc(self, text: str, data: bytes = b"") -> None:
-        if self._serving:
+        if self._ready:
             self.terminal.urc(text, data)
 
     async def payload(self, prompt: bytes, wanted: int | bytes) -> bytes:
