@@ -8,6 +8,7 @@ a temporary folder and on loopback, and is gone afterwards, also after Ctrl-C.
 
 from __future__ import annotations
 
+import ast
 import re
 import secrets
 import tempfile
@@ -137,7 +138,7 @@ class _Journey:
             "Wi-Fi": f"{_SSID} (virtual access point)",
         }
         with step("build images") as detail:
-            self._mpy_bytes = sum(map(len, image.mpy_files(firmware_dir()).values()))
+            self._mpy_bytes = mpy_bytes("aliyun")
             segments = image.layout(
                 kind,
                 firmware=image.virtual_firmware(kind),
@@ -282,6 +283,29 @@ class _Journey:
             failure=str(failure) if failure else "",
             next_step=failure.next_step if failure else "",
         )
+
+
+def mpy_bytes(journey: str) -> int:
+    """Bytes of .mpy that a board of that journey imports: the application, its cloud, and what
+    they lead to. The modules of other journeys lie in the file system, too, and are not counted.
+    """
+    root = firmware_dir()
+    todo = [root / "imprint" / "app.py", *(root / "imprint" / "clouds").glob(f"{journey}*.py")]
+    found: set[str] = set()
+    while todo:
+        source = todo.pop()
+        name = source.relative_to(root).with_suffix(".mpy").as_posix()
+        if not source.is_file() or name in found:
+            continue
+        found.add(name)
+        todo.append(source.with_name("__init__.py"))
+        for node in ast.walk(ast.parse(source.read_bytes())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                module = root.joinpath(*node.module.split("."))
+                # `from package import module`, or a name out of a module
+                todo += [module / f"{alias.name}.py" for alias in node.names]
+                todo += [module.with_suffix(".py"), module / "__init__.py"]
+    return sum(len(data) for name, data in image.mpy_files(root).items() if name in found)
 
 
 def heap_bytes(text: str) -> int:
