@@ -138,7 +138,8 @@ class Dialect(Common):
 
     def _write_key(self, tag: int, key: Secret) -> "Generator":
         text = binascii.hexlify(key.reveal())
-        if (yield from self.maybe(Command(Secret(b'AT+USECPRF=%d,8,"%s",1' % (tag, text))))):
+        hexadecimal = Command(Secret(b'AT+USECPRF=%d,8,"%s",1' % (tag, text)))
+        if (yield from self.maybe(hexadecimal)) is not None:
             return
         raw = key.reveal()
         if len(raw) > 64 or not all([0x20 <= byte < 0x7F and byte != 0x22 for byte in raw]):
