@@ -221,11 +221,11 @@ def app_description(app: bytes) -> AppDescription | None:
     return AppDescription(_c_string(project), _c_string(version), _c_string(idf))
 
 
-def virtual_firmware(board: Board, version: str = "virtual") -> bytes:
+def virtual_firmware(board: Board, version: str = "virtual", ballast: bytes = b"") -> bytes:
     """A merged .bin for the virtual board: every check that a real one passes, and no code.
 
     The virtual board brings MicroPython itself; it wants to see an image that its bootloader
-    would start. On a real board this image starts nothing.
+    would start. On a real board this image starts nothing. `ballast` gives it a weight.
     """
     chip = CHIP_DEFS[board.chip]
     app = _APP_DESCRIPTION.pack(
@@ -234,7 +234,7 @@ def virtual_firmware(board: Board, version: str = "virtual") -> bytes:
     pieces = [
         Segment("bootloader", board.bootloader_offset, _esp_image(board, b"\0" * 64)),
         Segment("partition-table", TABLE_OFFSET, partitions.build(board.partitions)),
-        Segment("app", board.app.offset, _esp_image(board, app, chip.DROM_MAP_START)),
+        Segment("app", board.app.offset, _esp_image(board, app + ballast, chip.DROM_MAP_START)),
     ]
     return merge(pieces, board.bootloader_offset)
 

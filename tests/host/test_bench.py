@@ -1,0 +1,70 @@
+"""The bench measures and writes what its readers expect. Its slow sections are run by hand."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
+    """What the cheap sections print and write."""
+    file = tmp_path_factory.mktemp("bench") / "bench.json"
+    done = subprocess.run(  # noqa: S603 - our own script
+        [sys.executable, ROOT / "tests/bench/run.py", "--quick", "--json", file,
+         "--only", "sizes", "--only", "nvs"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout, json.loads(file.read_text())
+
+
+def test_the_document_says_how_it_was_made(run: tuple[str, dict[str, Any]]) -> None:
+    """Class of machine, versions, whether it was a quick run; nothing failed."""
+    _, document = run
+    assert " cores, " in document["machine"]
+    assert {"python", "micropython", "mpremote", "esptool"} <= set(document["versions"])
+    assert document["quick"] is True
+    assert document["failed"] == []
+    assert set(document["sections"]) == {"sizes", "nvs"}
+
+
+def test_each_row_has_both_figures_and_their_ratio(run: tuple[str, dict[str, Any]]) -> None:
+    """Median, spread and number of runs of each; the ratio is the other's to imprint's."""
+    _, document = run
+    for section in document["sections"].values():
+        assert section["title"] and section["counted"]
+        for row in section["rows"]:
+            for figure in filter(None, (row["imprint"], row["today"])):
+                assert 0 < figure["min"] <= figure["median"] <= figure["max"]
+                assert figure["runs"] >= 1
+            if row["today"]:
+                assert row["against"]
+                assert row["ratio"] == row["today"]["median"] / row["imprint"]["median"]
+
+
+def test_the_modules_add_up(run: tuple[str, dict[str, Any]]) -> None:
+    """The journey's modules are those of a unit with Wi-Fi and Aliyun, and no other's."""
+    _, document = run
+    sizes = document["sections"]["sizes"]
+    modules = sizes["details"]["modules"]
+    assert sizes["rows"][0]["imprint"]["median"] == sum(modules.values())
+    assert {"imprint/app.mpy", "imprint/vault.mpy", "imprint/clouds/aliyun.mpy"} <= set(modules)
+    assert not [path for path in modules if path.startswith("imprint/modem/")]
+
+
+def test_the_table_has_every_row(run: tuple[str, dict[str, Any]]) -> None:
+    """Plain text, where nobody looks at a terminal: no colour, no line drawing."""
+    printed, document = run
+    assert printed.isascii()
+    for section in document["sections"].values():
+        assert section["title"] in printed
+        for row in section["rows"]:
+            assert row["what"] in printed
