@@ -1,15 +1,25 @@
-"""Write docs/errors.md again from the code. `make docs` runs it; a test keeps it current."""
+"""Write again what the documentation has from the code: docs/errors.md, and README's diagram.
+
+`make docs` runs it; tests keep both current.
+"""
 
 from __future__ import annotations
 
+import ast
 import inspect
+import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 from imprint_tools import device_errors
 from imprint_tools.errors import ImprintError
+from imprint_tools.paths import firmware_dir
 
 ERRORS_PAGE = Path(__file__).with_name("errors.md")
+README = Path(__file__).parent.with_name("README.md")
+
+_DIAGRAM = re.compile(r"(?<=<!-- onboarding -->\n).*?(?=<!-- /onboarding -->)", re.DOTALL)
 
 _HEAD = """\
 # Errors
@@ -49,6 +59,36 @@ def errors_page() -> str:
     return _HEAD + host + _DEVICE_HEAD + device
 
 
+def readme() -> str:
+    """README.md with today's diagram."""
+    drawn = f"```mermaid\n{diagram()}\n```\n"
+    return _DIAGRAM.sub(lambda _: drawn, README.read_text(encoding="utf-8"))
+
+
+def diagram() -> str:
+    """firmware/imprint/onboarding.py's table in Mermaid.
+
+    One arrow for each pair of states, labelled with the events that take it.
+    """
+    names: dict[str, str] = {}
+    arrows: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for node in ast.parse((firmware_dir() / "imprint" / "onboarding.py").read_text()).body:
+        if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
+            continue
+        if isinstance(node.value, ast.Constant):
+            names[node.targets[0].id] = str(node.value.value)
+        elif isinstance(node.value, ast.Dict):
+            for key, after in zip(node.value.keys, node.value.values, strict=True):
+                state, event = ast.unparse(key or after).strip("()").split(", ")
+                arrows[names[state], names[ast.unparse(after)]].append(names[event])
+    lines = ["stateDiagram-v2", f"    [*] --> {names['IDENTITY']}"]
+    lines += [
+        f"    {before} --> {after}: {', '.join(events)}"
+        for (before, after), events in arrows.items()
+    ]
+    return "\n".join(lines)
+
+
 def _descendants(base: type[ImprintError]) -> Iterator[type[ImprintError]]:
     """The classes of errors.py below `base`; those that refine one elsewhere share its status."""
     for kind in base.__subclasses__():
@@ -63,3 +103,4 @@ def _one_line(text: str) -> str:
 
 if __name__ == "__main__":
     ERRORS_PAGE.write_text(errors_page(), encoding="utf-8")
+    README.write_text(readme(), encoding="utf-8")

@@ -16,7 +16,7 @@ Its rules:
   6. CONNECT may be refused while the vault still has an older credential: ROLLED_BACK tries it
      after WAIT. The caller rolls back at most once a power-on, then STOPs.
 
-`python tests/draw_onboarding.py` draws the table for the documentation.
+`make docs` draws the table for README.md.
 """
 
 # States, as the console names them.

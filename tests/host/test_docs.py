@@ -12,3 +12,10 @@ def test_the_page_of_errors_is_current() -> None:
     """Every exit status and every code of the board has its row; `make docs` writes them."""
     page = runpy.run_path(str(DOCS / "generate.py"))["errors_page"]()
     assert (DOCS / "errors.md").read_text(encoding="utf-8") == page
+
+
+def test_the_diagram_is_current() -> None:
+    """README's picture has an arrow for every line of the onboarding table, as it is now."""
+    docs = runpy.run_path(str(DOCS / "generate.py"))
+    assert "    CLOCK --> REGISTER: missing\n" in docs["readme"]()
+    assert (DOCS.parent / "README.md").read_text(encoding="utf-8") == docs["readme"]()
