@@ -20,15 +20,15 @@ class Socket:
 
     def __init__(self, answer):
         self.sent = []
-        self.waits = []
+        self.timeouts = []  # seconds
         self.closed = False
-        self.blocking = True
         self.refuse = None  # an OSError for the next sendto
+        self.nothing = errno.EAGAIN  # what recvfrom says when nothing has come
         self._answer = answer
         self._arrived = []
 
-    def setblocking(self, flag):
-        self.blocking = flag
+    def settimeout(self, seconds):
+        self.timeouts.append(seconds)
 
     def sendto(self, data, address):
         if self.refuse:
@@ -40,16 +40,12 @@ class Socket:
 
     def recvfrom(self, n):
         if not self._arrived:
-            raise OSError(errno.EAGAIN, "EAGAIN")
+            port.sleep_ms(int(min(self.timeouts[-1], 0.02) * 1000))
+            raise OSError(self.nothing)
         entry = self._arrived.pop(0)
         if isinstance(entry, OSError):
             raise entry
         return entry if isinstance(entry, tuple) else (entry, _PEER)
-
-    def wait(self, timeout_ms):
-        self.waits.append(timeout_ms)
-        if not self._arrived:
-            port.sleep_ms(min(timeout_ms, 20))
 
     def arrive(self, datagram):
         self._arrived.append(datagram)
@@ -85,7 +81,6 @@ class TestRequest(unittest.TestCase):
         self.assertEqual((POST, b"body"), (sent.code, sent.payload))
         self.assertEqual([(11, b"a"), (11, b"b"), (12, b"\x32")], sent.options)
         self.assertEqual(_PEER, sock.sent[0][1])
-        self.assertFalse(sock.blocking)
         client.close()
         self.assertTrue(sock.closed)
 
@@ -220,6 +215,14 @@ class TestTrouble(unittest.TestCase):
         sock.refuse = OSError(errno.EAGAIN)
         self.assertEqual(b"x", client.request(GET, ["a"]).payload)
 
+    def test_nothing_has_come(self):
+        """However a socket says so: non-blocking, timed out, or in CPython's words."""
+        for word in (errno.EAGAIN, errno.ETIMEDOUT, "timed out"):
+            client, sock = _client(lambda message: [])
+            sock.nothing = word
+            with raises(WeatherError, 330):
+                client.request(GET, ["a"], timeout_ms=30)
+
     def test_too_long(self):
         """A request that no message holds is the caller's mistake, and leaves nothing behind."""
         client, _ = _client(lambda message: [_reply(message, b"x")])
@@ -235,4 +238,4 @@ class TestTrouble(unittest.TestCase):
             client.request(GET, ["a"])
         self.assertTrue(len(fed) >= 3)
         client.poll(30)
-        self.assertTrue(max(sock.waits) <= 1000)
+        self.assertTrue(0 <= min(sock.timeouts) and max(sock.timeouts) <= 1)

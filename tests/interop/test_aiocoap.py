@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import aiocoap
@@ -20,9 +23,11 @@ from imprint.net.coap_client import Client
 from imprint.wire.coap.block import pack
 from imprint.wire.coap.message import BLOCK2, GET, NON, POST, PUT, URI_PATH, Message, decode
 from imprint.wire.coap.params import Parameters
+from imprint_tools import runtime
 
 pytestmark = pytest.mark.interop
 
+ROOT = Path(__file__).resolve().parents[2]
 LONG = bytes(range(256)) * 7  # 1792 bytes: more than a message, less than our limit
 
 
@@ -122,8 +127,7 @@ class Lossy:
         self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._lost_up, self._lost_down = up, down
         self.sent = self.received = 0
-        self.setblocking = self._sock.setblocking
-        self.fileno = self._sock.fileno
+        self.settimeout = self._sock.settimeout
         self.close = self._sock.close
 
     def sendto(self, data: bytes, address: tuple[str, int]) -> int:
@@ -136,7 +140,7 @@ class Lossy:
         data, source = self._sock.recvfrom(size)
         self.received += 1
         if self.received in self._lost_down:
-            raise BlockingIOError(11, "lost")
+            raise TimeoutError("timed out")
         return data, source
 
 
@@ -243,6 +247,38 @@ def test_nobody(peer: Peer) -> None:
         client.request(GET, ["small"])
     assert caught.value.code == 330
     client.close()
+
+
+BOARD = """
+import os, socket, sys
+sys.path[:0] = {path!r}
+from imprint.net.coap_client import Client
+from imprint.wire.coap.message import GET, POST
+from imprint.wire.coap.params import Parameters
+address = socket.getaddrinfo("127.0.0.1", {port})[0][-1]
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+client = Client(sock, address, Parameters(), os.urandom)
+print(client.request(GET, ["late"], timeout_ms=5000).payload)
+body = bytes(range(256)) * 5
+print(client.request(POST, ["a", "b", "echo"], body).payload == bytes(reversed(body)))
+client.poll(50)
+print(client.foreign, client.exchange.malformed, client.exchange.unexpected)
+"""
+
+
+def test_on_micropython(peer: Peer, tmp_path: Path) -> None:
+    """The same client on 32-bit MicroPython, over its own sockets: separate, and in blocks."""
+    shims = ROOT / "host_tools/imprint_tools/shims/cpython"
+    for name in ("esp32.py", "machine.py"):
+        shutil.copy(shims / name, tmp_path / name)
+    path = [str(ROOT / "firmware"), str(tmp_path)]
+    done = subprocess.run(  # noqa: S603 - the bench's own MicroPython
+        runtime.find("i386").argv("-c", BOARD.format(path=path, port=peer.port), heap="96k"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.splitlines() == ["b'late'", "True", "0 0 0"], done.stdout + done.stderr
 
 
 options = st.lists(

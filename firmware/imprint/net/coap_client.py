@@ -1,13 +1,10 @@
 """CoAP requests over a datagram socket: what moves the bytes of wire.coap and owns the clock.
 
-The socket is non-blocking and has `sendto(data, address)`, `recvfrom(n)` -> (data, address), which
-raises OSError(EAGAIN) when nothing has come, and `close()`: a UDP socket, connected or not, or the
-modem's. One that `select.poll` does not know brings `wait(timeout_ms)`, which returns when a
-datagram may have come, and after that time at the latest.
+The socket is a UDP socket, connected or not, or the modem's (modem.datagram). What is used of it:
+`settimeout(seconds)`, `sendto(data, address)`, `recvfrom(n)` -> (data, address), `close()`.
 """
 
 import errno
-import select
 
 from micropython import const
 
@@ -25,6 +22,9 @@ if TYPE_CHECKING:
     from imprint.wire.coap.params import Parameters
 
 _SLICE_MS = const(1000)  # the longest wait without a call of `idle`, which feeds the watchdog
+
+# What recvfrom says when nothing has come; the words are CPython's, for a timeout.
+_NOTHING = (errno.EAGAIN, errno.ETIMEDOUT, "timed out")
 
 # errors.py
 _CONNECTION_LOST = const(304)
@@ -50,7 +50,6 @@ class Client:
         exponent: int = 6,
     ) -> None:
         """`whole_max` and `exponent` as block.transfer has them."""
-        sock.setblocking(False)
         self.exchange = Exchange(parameters, rand)  # its counters are for everybody
         self.foreign = 0  # datagrams of another address
         self._sock = sock
@@ -58,7 +57,6 @@ class Client:
         self._idle = idle
         self._whole_max = whole_max
         self._exponent = exponent
-        self._wait = getattr(sock, "wait", None) or _poll_of(sock)
 
     def request(
         self,
@@ -135,26 +133,20 @@ class Client:
             try:
                 self._sock.sendto(datagram, self._address)
             except OSError as error:
-                if error.args[0] != errno.EAGAIN:  # no room now is one more way to lose it
+                if error.args[0] not in _NOTHING:  # no room now is one more way to lose it
                     raise WeatherError(_CONNECTION_LOST, number=error.args[0])
 
     def _take_in(self, timeout_ms: int) -> None:
         if self._idle:
             self._idle()
-        self._wait(min(timeout_ms, _SLICE_MS))
+        self._sock.settimeout(min(timeout_ms, _SLICE_MS) / 1000)
         try:
             datagram, source = self._sock.recvfrom(RECEIVE_MAX + 1)
         except OSError as error:
-            if error.args[0] == errno.EAGAIN:
+            if error.args[0] in _NOTHING:
                 return
             raise WeatherError(_CONNECTION_LOST, number=error.args[0])
         if self._address is not None and source != self._address:
             self.foreign += 1
         else:
             self.exchange.receive(datagram, port.ticks_ms())
-
-
-def _poll_of(sock: "Any") -> "Callable[[int], Any]":
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return poll.poll
