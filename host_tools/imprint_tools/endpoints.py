@@ -26,18 +26,19 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class CloudState:
-    """What a running local cloud tells the rest of the bench."""
+    """What a running local cloud tells the rest of the bench. `ca`: None where no certificate is
+    shown, but a key shared."""
 
     pid: int
-    ca: Path
+    ca: Path | None
     endpoints: tuple[Endpoint, ...]
 
 
-def save(folder: Path, pid: int, ca: Path, endpoints: Iterable[Endpoint]) -> None:
+def save(folder: Path, pid: int, ca: Path | None, endpoints: Iterable[Endpoint]) -> None:
     """Write `cloud.json` (replaced whole)."""
     document = {
         "pid": pid,
-        "ca": str(ca),
+        "ca": None if ca is None else str(ca),
         "endpoints": [
             {"host": e.host, "port": e.port, "target": list(e.target), "proto": e.proto}
             for e in endpoints
@@ -56,7 +57,8 @@ def load(folder: Path) -> CloudState:
             Endpoint(e["host"], e["port"], (e["target"][0], e["target"][1]), e["proto"])
             for e in document["endpoints"]
         )
-        return CloudState(document["pid"], Path(document["ca"]), endpoints)
+        ca = document["ca"]
+        return CloudState(document["pid"], None if ca is None else Path(ca), endpoints)
     except FileNotFoundError:
         raise BenchStateError(
             f"the local cloud {folder.name} is not up",

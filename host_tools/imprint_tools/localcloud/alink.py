@@ -11,11 +11,12 @@ Invariant: any payload gives a Request or an AlinkError; never another exception
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
+
+from imprint_tools.localcloud import jsonobject
+from imprint_tools.localcloud.jsonobject import dump
 
 OK = 200
 PARAMETER_ERROR = 460
@@ -110,23 +111,12 @@ def request(message_id: str, method: str, params: Mapping[str, Any]) -> bytes:
     return dump({"id": message_id, "version": "1.0", "params": params, "method": method})
 
 
-def dump(document: Mapping[str, Any]) -> bytes:
-    return json.dumps(document, separators=(",", ":")).encode()
-
-
 def load_object(payload: bytes) -> dict[str, Any]:
-    """The JSON object in a payload. Raises AlinkError 6207 for anything else.
-
-    NaN and Infinity, which Python takes and JSON does not have, are refused, and so are numbers
-    beyond a double and nesting deeper than Python can follow.
-    """
+    """The JSON object in a payload. Raises AlinkError 6207 for anything else."""
     try:
-        document = json.loads(payload.decode("utf-8"), parse_constant=_refuse, parse_float=_finite)
-    except (ValueError, RecursionError):
+        return jsonobject.load(payload)
+    except ValueError:
         raise AlinkError(NOT_JSON) from None
-    if not isinstance(document, dict):
-        raise AlinkError(NOT_JSON)
-    return document
 
 
 def valid_id(value: object) -> TypeGuard[str]:
@@ -138,14 +128,3 @@ def valid_id(value: object) -> TypeGuard[str]:
         and len(value) <= _ID_DIGITS_MAX
         and int(value) <= _ID_MAX
     )
-
-
-def _refuse(name: str) -> object:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite(digits: str) -> float:
-    value = float(digits)
-    if math.isinf(value):
-        raise ValueError("a number beyond a double")
-    return value

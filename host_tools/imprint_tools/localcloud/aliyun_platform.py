@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from imprint_tools.localcloud import alink, packets
+from imprint_tools.localcloud import alink, jsonobject, packets
 from imprint_tools.localcloud import aliyun_auth as auth
 from imprint_tools.localcloud import aliyun_topics as topics
 from imprint_tools.localcloud.aliyun_config import REFUSALS, AliyunConfig
@@ -230,7 +230,7 @@ class Platform:
             auth=client.auth,
             issued=issued.fingerprint,
         )
-        return f"/ext/{client.auth}", alink.dump(document)
+        return f"/ext/{client.auth}", jsonobject.dump(document)
 
     # -- what a device says ---------------------------------------------------------------------
 

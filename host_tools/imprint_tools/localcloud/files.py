@@ -1,4 +1,4 @@
-"""Files that are replaced whole, so that a reader or a restart never sees half of one; and a lock."""
+"""A cloud's files: replaced whole, so that a reader never sees half of one, and under a lock."""
 
 from __future__ import annotations
 
