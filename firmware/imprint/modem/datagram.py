@@ -64,7 +64,7 @@ class DatagramSocket:
         another address or a datagram beyond `payload_max` bytes."""
         self._check()
         if len(data) > self.payload_max or (address and tuple(address) != self._address):
-            raise OSError(errno.EINVAL)
+            raise OSError(errno.EINVAL, "EINVAL")
         self._modem.run(self._modem.dialect.send(self.handle, bytes(data)))
         return len(data)
 
@@ -86,7 +86,9 @@ class DatagramSocket:
             self._check()
             left_ms = port.ticks_diff(deadline, port.ticks_ms())
             if left_ms <= 0:
-                raise OSError(errno.ETIMEDOUT if self._timeout_ms else errno.EAGAIN)
+                if self._timeout_ms:
+                    raise OSError(errno.ETIMEDOUT, "ETIMEDOUT")
+                raise OSError(errno.EAGAIN, "EAGAIN")
             self._modem.poll(min(left_ms, _POLL_MS))
 
     def recv(self, limit: int) -> bytes:
@@ -121,4 +123,4 @@ class DatagramSocket:
 
     def _check(self) -> None:
         if not self._alive:
-            raise OSError(errno.ENOTCONN)
+            raise OSError(errno.ENOTCONN, "ENOTCONN")

@@ -4,12 +4,13 @@ One DTLS client a modem, handle 0. A datagram goes out by data mode, since text 
 no binary; it comes back as `#XUDPDATA: n` and n raw bytes. Not verified, so both ways are taken:
 older builds say nothing on entering data mode and OK on leaving it, later ones OK and
 `#XDATAMODE: 0`. The modem knows the end of the data by `+++`: a datagram that holds that is
-refused, and `quiet_ms` may be needed before it by some builds.
+refused, and `quiet_ms` may be needed before it by some builds. With `cid` set this application
+refuses a server that has no connection ids, so it is off.
 """
 
 from micropython import const
 
-from imprint.errors import ImprintError, WeatherError
+from imprint.errors import ImprintError, SetupError, WeatherError
 from imprint.modem.engine import Command, Wait
 
 TYPE_CHECKING = const(False)
@@ -30,13 +31,14 @@ class Proxy:
 
     def __init__(self, dialect) -> None:
         self.quiet_ms = 50
+        self.cid = 0  # 1: a server without connection ids is refused (-134)
         self._dialect = dialect
 
     def open(self, host: str, port: int, tag: "int | None") -> "Generator":
         line = b'AT#XUDPCLI=1,"%s",%d' % (host.encode(), port)
         if tag is not None:
             verify = self._dialect.peer_verify
-            line += b",%d,%d,%d,0" % (tag, self._dialect.cid and 1, verify)
+            line += b",%d,%d,%d,0" % (tag, self.cid, verify)
         try:
             yield Command(line, _OPEN_MS, prefix=b"#XUDPCLI:", fits=_connected)
         except ImprintError as error:
@@ -46,8 +48,6 @@ class Proxy:
         return 0
 
     def send(self, data: bytes) -> "Generator":
-        from imprint.errors import SetupError
-
         if b"+++" in data:
             raise SetupError(_MODEM_UNSUPPORTED, "+++ in a datagram")
         yield Command(b"AT#XUDPSEND", payload=data, prompt=b"OK", prompt_ms=_ENTRY_MS, final=b"")
