@@ -45,7 +45,7 @@ from imprint_tools.errors import (
     FlashError,
     PortError,
 )
-from imprint_tools.identities import Identity, tables
+from imprint_tools.identities import ROOT_CA, Identity, tables
 from imprint_tools.inject import CREDENTIALS, NAMESPACE, Held, blobs, keeps_credential
 from imprint_tools.partitions import SECTOR, TABLE_OFFSET, TABLE_SIZE, Partition
 from imprint_tools.ports import open_port, port_error
@@ -497,6 +497,8 @@ def with_identity(held: bytes, identity: Identity, *, replace: bool = False) -> 
             part.set_blob(NAMESPACE, key, data)
         for key in () if keep else found.credentials:
             part.erase_key(NAMESPACE, key)
+        if found.root_ca_sha256 and not identity.root_ca:
+            part.erase_key(NAMESPACE, ROOT_CA)
     except nvs.NvsError as error:
         if replace:
             fresh = nvs.BytesRegion(len(held))

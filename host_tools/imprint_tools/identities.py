@@ -114,8 +114,8 @@ def _rule(name: str, kind: str, least: Any, most: int, secret: int) -> Rule:
 class Identity:
     """One unit's identity, complete and valid.
 
-    `fields` are the flat fields, secrets wrapped; `root_ca` is the DER certificate; `origin` says
-    where it came from, for messages.
+    `fields` are the flat fields, secrets wrapped; `root_ca` is the DER certificate, empty in a
+    journey that has none; `origin` says where it came from, for messages.
     """
 
     fields: Mapping[str, Value]
@@ -124,7 +124,8 @@ class Identity:
 
     def entries(self) -> dict[str, Secret | bytes]:
         """The NVS entries, in the order in which they are written (the identity last)."""
-        return {ROOT_CA: self.root_ca, "identity": Secret(self._canonical())}
+        first = {ROOT_CA: self.root_ca} if self.root_ca else {}
+        return {**first, "identity": Secret(self._canonical())}
 
     def shown(self) -> dict[str, str | int]:
         """The fields as they may be shown: secrets by fingerprint."""
@@ -261,7 +262,8 @@ def from_answers(
     for name in optional:
         if known.rules[name].secret and name not in governed:
             put(name, may_be_empty=True)
-    put(ROOT_CA, may_be_empty=False)
+    if _ROOT_CA_HASH in required:
+        put(ROOT_CA, may_be_empty=False)
     return check(raw, origin="answers", folder=folder, now=now)
 
 
@@ -285,11 +287,14 @@ def check(
     journey: str = raw["journey"]
     required, optional = _journey(journey, origin)
 
-    der = _root_ca_of(raw, origin, folder, now)
-    fields = {**raw, _ROOT_CA_HASH: hashlib.sha256(der).hexdigest()}
-    fields.pop(ROOT_CA)
-    if raw.get(_ROOT_CA_HASH, fields[_ROOT_CA_HASH]) != fields[_ROOT_CA_HASH]:
-        raise IdentityError(f"{origin}: field {_ROOT_CA_HASH} is not the hash of {ROOT_CA}")
+    der = b""
+    fields = dict(raw)
+    if _ROOT_CA_HASH in required:
+        der = _root_ca_of(raw, origin, folder, now)
+        fields.pop(ROOT_CA)
+        fields[_ROOT_CA_HASH] = hashlib.sha256(der).hexdigest()
+        if raw.get(_ROOT_CA_HASH, fields[_ROOT_CA_HASH]) != fields[_ROOT_CA_HASH]:
+            raise IdentityError(f"{origin}: field {_ROOT_CA_HASH} is not the hash of {ROOT_CA}")
 
     for name in fields:
         if name not in required and name not in optional:
@@ -318,11 +323,13 @@ def refuse_duplicates(batch: Iterable[Identity]) -> None:
     secrets: dict[Value, str] = {}
     for identity in batch:
         fields = identity.fields
-        if "device_name" in fields:
-            key = (fields["journey"], fields["product_key"], fields["device_name"])
+        for name in ("device_name", "device_key"):
+            if name not in fields:
+                continue
+            key = (fields["journey"], fields["product_key"], fields[name])
             if first := names.get(key):
                 raise IdentityError(
-                    f"{identity.origin}: device_name {fields['device_name']} of product "
+                    f"{identity.origin}: {name} {fields[name]} of product "
                     f"{fields['product_key']} stands in {first} already",
                     next_step="Give each unit of the batch a name of its own.",
                 )
@@ -413,7 +420,7 @@ def _root_ca_of(
     if not isinstance(value, str) or not value:
         raise IdentityError(
             f"{origin}: field {ROOT_CA} is missing: the path of a PEM or DER certificate",
-            next_step="Every journey verifies its server, so every unit carries a root CA.",
+            next_step="This journey verifies its server by it, so every unit carries one.",
         )
     try:
         return load_root_ca(folder / value, now=now)

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from imprint_tools.errors import DeviceError, IdentityError
-from imprint_tools.identities import Identity, tables
+from imprint_tools.identities import ROOT_CA, Identity, tables
 from imprint_tools.repl import Repl
 from imprint_tools.secret import Secret
 
@@ -31,7 +31,7 @@ NAMESPACE = "imprint"
 CREDENTIALS = ("cred_a", "cred_b")
 
 # What makes a unit that device to its cloud: a credential is of use to no other.
-_WHO = ("journey", "product_key", "device_name")
+_WHO = ("journey", "product_key", "device_name", "device_key")
 
 _ESP_ERR = {
     0x1104: ("ESP_ERR_NVS_READ_ONLY", "Flash the board again: imprint flash."),
@@ -81,6 +81,8 @@ print(repr(_describe(%r)))
 _STORE = """
 def _store(ca, identity, erase):
     old = _read("root_ca")
+    if not ca:  # a journey without one: an old one goes with `erase`
+        ca = old
     try:
         if old != ca:
             _nvs.set_blob("root_ca", ca)
@@ -126,7 +128,7 @@ class Held:
         wanted = blobs(identity)
         return (self.identity_sha256, self.root_ca_sha256) == (
             _sha256(wanted["identity"]),
-            _sha256(wanted["root_ca"]),
+            _sha256(wanted[ROOT_CA]) if ROOT_CA in wanted else None,
         )
 
 
@@ -156,14 +158,15 @@ def inject(repl: Repl, identity: Identity, *, replace: bool = False) -> Injectio
     keep = keeps_credential(held, identity, replace=replace)
 
     repl.send("_id", wanted["identity"])
-    repl.send("_ca", wanted["root_ca"])
-    arrived = repl.call("hash what it was sent", "print((_hash(_id), _hash(_ca)))")
-    if arrived != (_sha256(wanted["identity"]), _sha256(wanted["root_ca"])):
+    ca = wanted.get(ROOT_CA, b"")
+    repl.send("_ca", ca)
+    arrived = repl.call("hash what it was sent", "print((_hash(_id), _ca and _hash(_ca) or None))")
+    if arrived != (_sha256(wanted["identity"]), _sha256(ca) if ca else None):
         raise DeviceError(
             "the identity was damaged on its way to the board; nothing was written",
             next_step="Try again; if it repeats, look at the cable.",
         )
-    erase = () if keep else CREDENTIALS
+    erase = (() if keep else CREDENTIALS) + (() if ca else (ROOT_CA,))
     answer = repl.call("write its identity", _STORE % (erase,))
     if answer != 0:
         raise _refused(answer)

@@ -7,6 +7,7 @@ import os
 import random
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -225,6 +226,14 @@ def test_the_same_identity_changes_no_byte() -> None:
     """So that a second flash writes nothing."""
     held = flash.with_identity(_held(cred_b=b"issued"), identity(), replace=True)
     assert flash.with_identity(held, identity()) == held
+
+
+def test_a_journey_without_a_root() -> None:
+    """A DTLS journey has none; one that an earlier identity left behind goes, and only once."""
+    unit = replace(identity(), root_ca=b"")
+    held = flash.with_identity(_held(identity=_canonical(identity()), root_ca=b"ca"), unit)
+    assert _blobs(held) == {"identity": _canonical(unit), "cal_data": b"calibration"}
+    assert flash.with_identity(held, unit) == held
 
 
 def test_another_device_is_refused_while_a_credential_is_held() -> None:

@@ -269,6 +269,48 @@ def test_a_duplicate_in_a_batch(folder: Path, second: dict[str, str], words: str
     assert CANARY not in str(caught.value)
 
 
+ENOS: dict[str, Any] = {
+    "journey": "enos-coap",
+    "product_key": "MuGsF6W4",
+    "secure_mode": 3,
+    "product_secret": CANARY,
+    "device_key_source": "burned",
+    "device_key": "15bBZlRknc",
+    "host": "coap-cn5.example",
+    "modem": "bg95",
+}
+
+
+def test_a_journey_without_a_root(folder: Path) -> None:
+    """EnOS over DTLS proves itself by the shared key: one entry, and no certificate."""
+    identity = load_json(folder, ENOS)[0]
+    assert identity.root_ca == b""
+    assert list(identity.entries()) == ["identity"]
+    assert "root_ca_sha256" not in identity.fields
+    with pytest.raises(IdentityError, match="root_ca has no place in the journey enos-coap"):
+        load_json(folder, {**ENOS, "root_ca": "ca.pem"})
+
+
+def test_a_journey_has_its_own_rule_for_a_field(folder: Path) -> None:
+    """secure_mode 3 is EnOS's, -2 is Aliyun's."""
+    assert "one of 2, 3" in refused_as(folder, {**ENOS, "secure_mode": -2})
+    assert "one of -2, 2" in refused(folder, secure_mode=3)
+
+
+def test_a_device_key_twice_in_a_batch(folder: Path) -> None:
+    """Two units of one key would be one device to EnOS; those that take their IMEI are not."""
+    words = refused_as(folder, {"identities": [ENOS, {**ENOS, "modem": "nrf91"}]})
+    assert "device_key 15bBZlRknc of product MuGsF6W4" in words
+    unnamed = {k: v for k, v in ENOS.items() if k != "device_key"} | {"device_key_source": "imei"}
+    assert len(load_json(folder, {"identities": [unnamed, unnamed]})) == 2
+
+
+def refused_as(folder: Path, document: Any) -> str:
+    with pytest.raises(IdentityError) as caught:
+        load_json(folder, document)
+    return str(caught.value)
+
+
 def test_units_named_by_their_own_chip_are_no_duplicates(folder: Path) -> None:
     """Without device_name each board names itself, so the whole batch may share one identity."""
     assert len(load_json(folder, {"identities": [GOOD, GOOD]})) == 2

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,18 @@ def test_another_device_is_refused_while_a_credential_is_held(board: Board) -> N
     assert _blobs(board) == before
     _inject(board, identity("unit-2"), replace=True)
     assert _blobs(board) == inject.blobs(identity("unit-2"))
+
+
+def test_a_journey_without_a_root(board: Board) -> None:
+    """On a blank unit one blob is written; over another journey's identity, its root goes."""
+    unit = replace(identity(), root_ca=b"")
+    assert _inject(board, unit) == inject.Injection(True, False)
+    assert _blobs(board) == inject.blobs(unit) and list(inject.blobs(unit)) == ["identity"]
+    _inject(board, identity("unit-2"))
+    assert WHOLE == set(_blobs(board))
+    assert _inject(board, unit) == inject.Injection(True, False)
+    assert _inject(board, unit) == inject.Injection(False, False)
+    assert _blobs(board) == inject.blobs(unit)
 
 
 def _hold_credential(board: Board) -> None:
