@@ -268,6 +268,9 @@ class Engine:
         else:
             self._command = item
             self._state = _STAGED
+            # What lies further ahead than a gap is long past: ticks wrap within days.
+            if ticks.diff(self._free_at, now) > self._dialect.SEND_GAP_MS:
+                self._free_at = now
             self._probes = 0
 
     def _finish(self, value, error: "Exception | None") -> None:
@@ -424,8 +427,9 @@ class Engine:
         if len(self._lines) >= _LINES_MAX:
             self.strays += 1
             return
-        if not isinstance(self._command.line, Secret):
-            self._tell("<", line)
+        command = self._command
+        if not (isinstance(command.line, Secret) or isinstance(command.payload, Secret)):
+            self._tell("<", line)  # else it may be an echo
         self._lines.append(line)
         if raw_length:
             self._raw_lines = self._lines
