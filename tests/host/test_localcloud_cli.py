@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from imprint_tools import endpoints, identities
 from imprint_tools.errors import BenchStateError
-from imprint_tools.localcloud import control, daemon
+from imprint_tools.localcloud import aliyun_service, control, daemon
 
 PK, DN = "a1B2c3D4e5F", "press-07"
 WAIT_S = 60
@@ -124,7 +124,7 @@ def test_a_wrong_config_file_is_refused_without_being_quoted(tmp_path: Path, tex
     config = tmp_path / "config.toml"
     config.write_text(text)
     with pytest.raises(BenchStateError) as caught:
-        daemon.load_config(config)
+        aliyun_service.load_config(config)
     assert str(config) in str(caught.value)
     assert "s3cr3t" not in f"{caught.value!r} {caught.value.__cause__} {caught.value.__context__}"
 
@@ -133,7 +133,7 @@ def test_a_config_file_may_name_region_and_switches(tmp_path: Path) -> None:
     """All of it is optional."""
     config = tmp_path / "config.toml"
     config.write_text('region = "us-west-1"\nplain_tcp = true\n[[product]]\nkey = "a1"\n')
-    loaded = daemon.load_config(config)
+    loaded = aliyun_service.load_config(config)
     assert (loaded.region, loaded.plain_tcp, loaded.products[0].secret) == (
         "us-west-1",
         True,

@@ -15,7 +15,7 @@ from imprint_tools.cli.output import emit, json_option, note
 from imprint_tools.endpoints import CloudState
 from imprint_tools.errors import BenchStateError
 from imprint_tools.localcloud import control, daemon
-from imprint_tools.localcloud.aliyun import AliyunCloud
+from imprint_tools.localcloud.service import Served
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -50,18 +50,21 @@ def cloud() -> None:
 def up(
     name: str, products: tuple[str, ...], config: Path | None, foreground: bool, as_json: bool
 ) -> None:
-    """Start a cloud; without a product one is made, with an identity ready to inject."""
+    """Start a cloud; without a product one is made, with an identity ready to inject.
+
+    EnOS has two: identity.toml activates (secure mode 3), identity-2.toml has its own secret.
+    """
     if products and config:
         raise click.UsageError("--product and --config exclude each other")
     if not foreground:
         _show_up(name, daemon.up(name, products, config), as_json=as_json)
         return
 
-    def ready(served: AliyunCloud) -> None:
+    def ready(served: Served) -> None:
         _show_up(name, served.state, as_json=as_json)
         note("Ctrl-C ends it")
 
-    daemon.serve(daemon.folder(name), daemon.configuration(products, config), ready)
+    daemon.serve(name, products, config, ready)
 
 
 @cloud.command()
@@ -79,7 +82,16 @@ def down(name: str, as_json: bool) -> None:
 def devices(name: str, as_json: bool) -> None:
     """List what the cloud knows of its devices."""
     found = control.ask(daemon.folder(name), "devices")
-    emit(found, "\n".join(map(_device_line, found)) or "no device yet", as_json=as_json)
+    line = _DEVICE_LINES[name]
+    emit(found, "\n".join(map(line, found)) or "no device yet", as_json=as_json)
+
+
+@cloud.command()
+@json_option
+def sessions(as_json: bool) -> None:
+    """List EnOS's live sessions, with what each has cost on the air."""
+    found = control.ask(daemon.folder("enos"), "sessions")
+    emit(found, "\n".join(map(_session_line, found)) or "no session", as_json=as_json)
 
 
 @cloud.command()
@@ -100,15 +112,42 @@ def events(name: str, follow: bool) -> None:
 def set_properties(
     product_key: str, device_name: str, params: str, name: str, as_json: bool
 ) -> None:
-    """Set properties on a device: JSON is an object such as '{"relay": 1}'."""
-    try:
-        wanted = json.loads(params)
-    except ValueError:
-        wanted = None
-    if not isinstance(wanted, dict) or not wanted:
+    """Set properties (EnOS: measurepoints): JSON is an object such as '{"relay": 1}'."""
+    wanted = _object(params)
+    if not wanted:
         raise click.BadParameter("not a JSON object with a property in it", param_hint="JSON")
     message_id, fate = _ask(name, "set", product_key, device_name, params=wanted)
     emit({"id": message_id, "fate": fate}, f"{fate}, id {message_id}", as_json=as_json)
+
+
+@cloud.command()
+@_device_arguments[0]
+@_device_arguments[1]
+@click.argument("service")
+@click.argument("params", metavar="JSON", default="{}")
+@json_option
+def invoke(product_key: str, device_name: str, service: str, params: str, as_json: bool) -> None:
+    """Have an EnOS device run a service: JSON is an object of its inputs.
+
+    The command waits until the device says something.
+    """
+    wanted = _object(params)
+    if wanted is None:
+        raise click.BadParameter("not a JSON object", param_hint="JSON")
+    message_id, fate = _ask(
+        "enos", "invoke", product_key, device_name, service=service, params=wanted
+    )
+    emit({"id": message_id, "fate": fate}, f"{fate}, id {message_id}", as_json=as_json)
+
+
+@cloud.command()
+@click.argument("product_key", required=False)
+@_cloud_option
+@json_option
+def product(product_key: str | None, name: str, as_json: bool) -> None:
+    """Add a product; without a key one is made up."""
+    key = control.ask(daemon.folder(name), "product", product_key=product_key)
+    emit({"product_key": key}, key, as_json=as_json)
 
 
 @cloud.command()
@@ -119,11 +158,21 @@ def set_properties(
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write an identity file with the device's own secret there.",
 )
+@click.option(
+    "--mode",
+    type=click.Choice(("2", "3")),
+    help="EnOS's secure mode of that identity; 3 has the product's secret.  [default: 2]",
+)
 @_cloud_option
-def add(product_key: str, device_name: str, identity: Path | None, name: str) -> None:
-    """Pre-register a device, for `register` or for a secret burned in."""
+def add(
+    product_key: str, device_name: str, identity: Path | None, mode: str | None, name: str
+) -> None:
+    """Add a device, for `register`, for an activation or for a secret burned in."""
+    if mode is not None and name != "enos":
+        raise click.UsageError("--mode is EnOS's: add --cloud enos")
+    more = {"mode": int(mode or 2)} if name == "enos" else {}
     path = str(identity.resolve()) if identity else None
-    _ask(name, "add", product_key, device_name, identity=path)
+    _ask(name, "add", product_key, device_name, identity=path, **more)
     note(f"{device_name} is known" + (f"; its identity is in {identity}" if identity else ""))
 
 
@@ -132,7 +181,7 @@ def add(product_key: str, device_name: str, identity: Path | None, name: str) ->
 @_device_arguments[1]
 @_cloud_option
 def reset(product_key: str, device_name: str, name: str) -> None:
-    """Let an activated device `register` again (ResetThing)."""
+    """Let an activated device `register` (EnOS: activate) again."""
     _ask(name, "reset", product_key, device_name)
     note(f"{device_name} may register again")
 
@@ -140,10 +189,9 @@ def reset(product_key: str, device_name: str, name: str) -> None:
 @cloud.command()
 @_device_arguments[0]
 @_device_arguments[1]
-@_cloud_option
-def forget(product_key: str, device_name: str, name: str) -> None:
-    """Wipe the ClientIDs of a name, all five slots (DeleteClientIds)."""
-    _ask(name, "forget", product_key, device_name)
+def forget(product_key: str, device_name: str) -> None:
+    """Wipe the ClientIDs of an Aliyun name, all five slots (DeleteClientIds)."""
+    _ask("aliyun", "forget", product_key, device_name)
     note(f"{device_name} has no ClientID any more")
 
 
@@ -152,9 +200,9 @@ def forget(product_key: str, device_name: str, name: str) -> None:
 @click.argument("switch", type=click.Choice(("on", "off")))
 @_cloud_option
 def registration(product_key: str, switch: str, name: str) -> None:
-    """Turn a product's dynamic registration on or off."""
+    """Turn a product's dynamic registration (EnOS: activation) on or off."""
     control.ask(daemon.folder(name), "registration", product_key=product_key, on=switch == "on")
-    note(f"dynamic registration of {product_key} is {switch}")
+    note(f"dynamic {_SWITCHES[name]} of {product_key} is {switch}")
 
 
 def _ask(name: str, operation: str, product_key: str, device_name: str, **arguments: Any) -> Any:
@@ -172,7 +220,7 @@ def _show_up(name: str, state: CloudState, *, as_json: bool) -> None:
     document = {
         "cloud": name,
         "pid": state.pid,
-        "ca": str(state.ca),
+        "ca": None if state.ca is None else str(state.ca),
         "identity": str(identity),
         "endpoints": [
             {"host": e.host, "port": e.port, "target": list(e.target), "proto": e.proto}
@@ -181,20 +229,60 @@ def _show_up(name: str, state: CloudState, *, as_json: bool) -> None:
     }
     lines = [f"{name} is up, process {state.pid}"]
     lines += [f"  {e.host}:{e.port} -> {e.target[0]}:{e.target[1]}" for e in state.endpoints]
-    lines += [f"  identity for a board: {identity}", f"  root CA: {state.ca}"]
+    lines += [f"  identity for a board: {identity}"]
+    lines += [] if state.ca is None else [f"  root CA: {state.ca}"]
     emit(document, "\n".join(lines), as_json=as_json)
 
 
-def _device_line(device: dict[str, Any]) -> str:
+def _object(text: str) -> dict[str, Any] | None:
+    """The JSON object in a text, or None when there is no such thing."""
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _aliyun_line(device: dict[str, Any]) -> str:
     flags = [name for name in ("registered", "activated", "online") if device[name]]
-    seen = device["last_seen"]
-    when = datetime.fromtimestamp(seen).isoformat(" ", "seconds") if seen else "never"
+    when = _when(device["last_seen"])
     points = " ".join(f"{name}={point['value']}" for name, point in device["points"].items())
     line = (
         f"{device['product_key']} {device['device_name']}: {', '.join(flags) or 'known'};"
         f" {device['client_ids']} ClientIDs; seen {when}"
     )
     return f"{line}; {points}" if points else line
+
+
+def _enos_line(device: dict[str, Any]) -> str:
+    points = (f"{name}={point['value']}" for name, point in device["measurepoints"].items())
+    line = (
+        f"{device['product_key']} {device['device_key']}: {device['status']};"
+        f" {device['activations']} activations; {len(device['commands'])} commands wait;"
+        f" seen {_when(device['last_seen'])}"
+    )
+    return "; ".join(filter(None, (line, " ".join(points))))
+
+
+def _session_line(session: dict[str, Any]) -> str:
+    counts = ", ".join(
+        f"{part} {c['up_bytes']} B in {c['up_datagrams']} up,"
+        f" {c['down_bytes']} B in {c['down_datagrams']} down"
+        for part in ("handshake", "application")
+        for c in (session[part],)
+    )
+    return (
+        f"{session['product_key']} {session['device_key']}: mode {session['secure_mode']},"
+        f" lifetime {session['lifetime_s']} s, {session['suite']}; {counts}"
+    )
+
+
+_DEVICE_LINES = {"aliyun": _aliyun_line, "enos": _enos_line}
+_SWITCHES = {"aliyun": "registration", "enos": "activation"}
+
+
+def _when(seen: float | None) -> str:
+    return datetime.fromtimestamp(seen).isoformat(" ", "seconds") if seen else "never"
 
 
 def _lines(path: Path, *, follow: bool) -> Iterator[str]:

@@ -1,9 +1,9 @@
-"""The local Aliyun as a process of its own: started, made ready, asked, stopped.
+"""A local cloud as a process of its own: started, made ready, asked, stopped.
 
 folder/
   cloud.json     where it listens, while it is up (imprint_tools.endpoints)
   identity.toml  an identity for `imprint inject`, readable by its owner alone
-  root_ca.pem    what that identity trusts
+  root_ca.pem    what that identity trusts, where it trusts a certificate
   devices.json   products, devices and what was issued to them
   events.jsonl   what happened
   cloud.log      what the process itself had to say
@@ -16,7 +16,6 @@ import os
 import signal
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from select import select
@@ -25,15 +24,11 @@ from typing import Any, NoReturn
 from imprint_tools import endpoints, paths
 from imprint_tools.endpoints import CloudState
 from imprint_tools.errors import BenchStateError
-from imprint_tools.localcloud import control
-from imprint_tools.localcloud.aliyun import AliyunCloud, AliyunConfig, ProductConfig
-from imprint_tools.localcloud.files import replace
-from imprint_tools.secret import Secret
+from imprint_tools.localcloud import aliyun_service, control, enos_service
+from imprint_tools.localcloud.service import Served, Service
 
-NAMES = ("aliyun",)
-
-WIFI_SSID = "imprint"
-"""What an identity made here joins: the open network that `imprint board up` has by default."""
+SERVICES: Mapping[str, Service] = {"aliyun": aliyun_service.run, "enos": enos_service.run}
+NAMES = tuple(SERVICES)
 
 _START_S = 30.0
 _STOP_S = 15.0
@@ -43,33 +38,6 @@ _ENTRY = "import sys; from imprint_tools.localcloud import daemon; daemon.child(
 def folder(name: str) -> Path:
     """Where that cloud keeps everything."""
     return paths.state_dir() / "clouds" / name
-
-
-def load_config(path: Path) -> AliyunConfig:
-    """Read a TOML file of products:
-
-        region = "cn-shanghai"
-        [[product]]
-        key = "a1B2c3D4e5F"
-        secret = "..."               # left out: made, or kept from before
-        dynamic_registration = true
-        devices = ["press-07"]       # pre-registered
-
-    Raises BenchStateError, which never quotes the file.
-    """
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-        products = tuple(_product(entry) for entry in document.pop("product", []))
-        return AliyunConfig(products=products, **_settings(document))
-    except OSError as error:
-        problem = error.strerror or "unreadable"
-    except (ValueError, KeyError, TypeError, AttributeError):
-        problem = "it is not TOML, or a key in it is unknown or of a wrong type"
-    raise BenchStateError(
-        f"{path} cannot be used: {problem}",
-        next_step="give it region, instance_id, plain_tcp and [[product]] tables with key, "
-        "secret, dynamic_registration, devices",
-    )
 
 
 def up(name: str, products: tuple[str, ...] = (), config: Path | None = None) -> CloudState:
@@ -131,14 +99,20 @@ def down(name: str) -> None:
         ) from None
 
 
-def serve(place: Path, config: AliyunConfig, on_ready: Callable[[AliyunCloud], None]) -> None:
-    """Run the cloud in this process until it is told to stop, SIGTERM or Ctrl-C included."""
+def serve(
+    name: str,
+    products: tuple[str, ...],
+    config: Path | None,
+    on_ready: Callable[[Served], None],
+) -> None:
+    """Run that cloud in this process until it is told to stop, SIGTERM or Ctrl-C included."""
     signal.signal(signal.SIGTERM, _interrupt)
+    place = folder(name)
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        with AliyunCloud(place, config) as cloud, control.listen(place) as listener:
-            write_identity(cloud)
-            on_ready(cloud)
-            control.serve(listener, _operations(cloud))
+        with SERVICES[name](place, products, config) as served, control.listen(place) as listener:
+            on_ready(served)
+            control.serve(listener, served.operations)
     except KeyboardInterrupt:
         pass  # the way a person ends it, and it has ended in good order
 
@@ -148,74 +122,14 @@ def child(arguments: list[str]) -> None:
     name, descriptor, config, *products = arguments
     with os.fdopen(int(descriptor), "w") as report:
 
-        def ready(_: AliyunCloud) -> None:
+        def ready(_: Served) -> None:
             report.write(json.dumps({"up": True}) + "\n")
             report.close()
 
         try:
-            serve(folder(name), configuration(tuple(products), config), ready)
+            serve(name, tuple(products), Path(config) if config else None, ready)
         except BenchStateError as error:
             json.dump({"error": str(error), "next_step": error.next_step}, report)
-
-
-def configuration(products: tuple[str, ...], config: Path | str | None) -> AliyunConfig:
-    """What a command line asks for: productKeys, or a file."""
-    if config:
-        return load_config(Path(config))
-    return AliyunConfig(products=tuple(ProductConfig(key) for key in products))
-
-
-def write_identity(cloud: AliyunCloud) -> Path:
-    """Write `identity.toml` for the first product, which is made if there is none."""
-    keys = cloud.product_keys()
-    product_key = keys[0] if keys else cloud.create_product()
-    fields = {
-        "registration": "regnwl",
-        "product_secret": cloud.product_secret(product_key).reveal().decode(),
-    }
-    return _write_identity(cloud, cloud.folder / "identity.toml", product_key, fields)
-
-
-def _write_identity(
-    cloud: AliyunCloud, path: Path, product_key: str, fields: Mapping[str, str]
-) -> Path:
-    document = {
-        "journey": "aliyun",
-        "product_key": product_key,
-        **fields,
-        "root_ca": str(cloud.ca_pem),
-        "wifi_ssid": WIFI_SSID,
-    }
-    # A JSON string is a TOML basic string.
-    lines = [f"{name} = {json.dumps(value)}\n" for name, value in document.items()]
-    replace(path, "".join(lines).encode(), mode=0o600)
-    return path
-
-
-def _operations(cloud: AliyunCloud) -> dict[str, control.Operation]:
-    def stop() -> NoReturn:
-        raise control.Stop
-
-    def add(product_key: str, device_name: str, identity: str | None) -> None:
-        secret = cloud.create_device(product_key, device_name)
-        if identity is not None:
-            fields = {
-                "registration": "none",
-                "device_name": device_name,
-                "device_secret": secret.reveal().decode(),
-            }
-            _write_identity(cloud, Path(identity), product_key, fields)
-
-    return {
-        "stop": stop,
-        "add": add,
-        "devices": cloud.devices,
-        "set": cloud.set_properties,
-        "reset": cloud.reset_thing,
-        "forget": cloud.delete_client_ids,
-        "enable": cloud.set_enabled,
-        "registration": cloud.set_dynamic_registration,
-    }
 
 
 def _await_report(descriptor: int) -> dict[str, Any]:
@@ -229,19 +143,3 @@ def _await_report(descriptor: int) -> dict[str, Any]:
 
 def _interrupt(*_: object) -> NoReturn:
     raise KeyboardInterrupt
-
-
-def _product(entry: dict[str, Any]) -> ProductConfig:
-    secret, devices = entry.pop("secret", None), entry.pop("devices", [])
-    key, switch = entry.pop("key"), entry.pop("dynamic_registration", True)
-    words = [key, *devices] if secret is None else [key, secret, *devices]
-    if entry or not isinstance(switch, bool) or not all(isinstance(w, str) and w for w in words):
-        raise TypeError
-    return ProductConfig(key, None if secret is None else Secret(secret), switch, tuple(devices))
-
-
-def _settings(document: dict[str, Any]) -> dict[str, Any]:
-    kinds = {"region": str, "instance_id": str, "plain_tcp": bool}
-    if not all(isinstance(value, kinds[name]) for name, value in document.items()):
-        raise TypeError
-    return document
