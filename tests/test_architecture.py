@@ -48,8 +48,17 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "imprint.modem.*": (PURE, BASE | {"imprint.modem.*", "imprint.ticks"}),
     "imprint.port": ({"esp32", "json", "machine", "micropython", "os", "sys", "time"}, set()),
     "imprint.links": (set(), set()),
+    "imprint.links.cellular": (
+        PURE | {"machine"},
+        {"imprint.errors", "imprint.port", "imprint.modem.*", "imprint.modem"},
+    ),
     "imprint.links.*": ({"micropython", "network"}, {"imprint.errors", "imprint.port"}),
     "imprint.net": (set(), set()),
+    # What a kind of journey is made of: its link and its client, for the cloud that it is given.
+    "imprint.net.*_session": (
+        PURE | {"os", "umqtt.simple"},
+        BASE | {"imprint.port", "imprint.wire.*", "imprint.net.*", "imprint.links.*"},
+    ),
     "imprint.net.*": (
         PURE | {"ntptime", "select", "socket", "time", "tls", "umqtt.simple"},
         BASE | {"imprint.port", "imprint.wire.*", "imprint.net.*"},

@@ -23,34 +23,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from tls import SSLContext
-
     from imprint.identity import Identity
-    from imprint.links.wifi import Wifi
-    from imprint.net.mqtt import Client
     from imprint.outbox import Outbox
-    from imprint.wire.mqtt import ConnectRequest
 
 # Longer than DNS, TCP, TLS and one answer can take together, each at its own bound.
 _WATCHDOG_MS = const(120_000)
-_NET_MS = const(15_000)  # connecting, and each read and write
-_REPLY_MS = const(15_000)  # from PUBACK to the cloud's own reply
 _RETRY_MS = const(1_000)  # first back-off
 _RETRY_CEILING_MS = const(300_000)
 _UNANSWERED_MS = const(60_000)  # at least, before a registration that may have used a slot
 _IDLE_MS = const(250)  # between two looks at the clock and the link
 _OUTBOX_MAX = const(64)  # messages
-_TODO_MAX = const(8)  # downlinks not yet acted on
 _GC_THRESHOLD = const(1024)  # bytes allocated between collections: garbage must not scatter
 
 # errors.py
-_LINK_LOST = const(204)
-_CONNECTION_LOST = const(304)
-_PEER_CLOSED = const(320)
 _REGISTRATION_UNANSWERED = const(405)
 _LOGIN_REFUSED = const(502)
+_FORBIDDEN = const(506)
 _DEVICE_DISABLED = const(603)
-_REPORT_UNANSWERED = const(604)
 
 # A message in the outbox: whether it was sent before, its id, its payload.
 _SENT = const(1)
@@ -59,6 +48,7 @@ _OUTBOX = "/outbox"
 # What one step needs and the next does not. It leaves the memory when it has done its part, and
 # comes back from flash when it is needed again: a first boot is to fit the smallest heap.
 _PASSING = (
+    "imprint.clouds.aliyun_registration",
     "imprint.identity",
     "imprint.net.clock",
     "imprint.net.tls",
@@ -79,20 +69,18 @@ def run() -> None:
 
 
 class App:
+    """What a session uses of it has no underscore: see net/mqtt_session.py."""
+
     def __init__(self, feed: "Callable[[], None]") -> None:
         """`feed` is the watchdog's; no wait in here is longer than its patience."""
-        self._feed = feed
-        self._store = port.NvsStore()
+        self.feed = feed
+        self.store = port.NvsStore()
+        self.read, self.apply, self.hear = _application()
         self._backoff = Backoff(os.urandom, _RETRY_MS, _RETRY_CEILING_MS)
         self._identity: "Identity | None" = None
-        self._tls: "SSLContext" = None  # type: ignore[assignment]  # there from IDENTITY on
-        self._cloud: "Any" = None  # the one cloud module in use
-        self._link: "Wifi | None" = None
+        self._session: "Any" = None  # the journey's kind of session
         self._credential: "dict | None" = None  # what the vault holds
         self._rolled_back = False
-        self._client: "Client | None" = None  # the connection
-        self._todo: "list[tuple]" = []  # downlinks, taken in while something else was waited for
-        self._reply: "tuple | None" = None  # (id, code, message) of the cloud's reply last read
         self._error: "errors.ImprintError | None" = None  # what led to WAIT or HALT
         self._fresh: "bytes | None" = None  # the report that is not on flash
         self._outbox: "Outbox | None" = None  # opened when there is something in it
@@ -101,7 +89,6 @@ class App:
         self._sample_at = port.ticks_ms()
         self._hold_until: "int | None" = None  # ticks before which the cloud takes no report
         self._next_id = int.from_bytes(os.urandom(3), "big")
-        self._read, self._apply, self._hear = _application()
 
     def run(self) -> None:
         """Walk the table until HALT."""
@@ -118,7 +105,7 @@ class App:
         gc.threshold(_GC_THRESHOLD)
         state = o.IDENTITY
         while state != o.HALT:
-            self._feed()
+            self.feed()
             gc.collect()
             port.emit("state", s=state, alloc=gc.mem_alloc())
             try:
@@ -134,110 +121,85 @@ class App:
 
     def close(self) -> None:
         """Drop the connection; a report that was under way goes to flash."""
-        if self._client:
-            self._client.close()
-            self._client = None
+        if self._session:
+            self._session.close()
         self._keep()
+
+    def free(self) -> None:
+        """Make room, before what takes most of it."""
+        _forget(*_PASSING)
 
     # One method a state; each returns the event that ends it.
 
     def _load_identity(self) -> str:
         from imprint import identity
-        from imprint.net import tls
 
-        root_ca = self._store.get("root_ca") or b""
+        root_ca = self.store.get("root_ca") or b""
         digest = binascii.hexlify(hashlib.sha256(root_ca).digest()).decode()
-        burned = identity.parse(self._store.get("identity"), digest, port.unique_id())
+        burned = identity.parse(self.store.get("identity"), digest, port.unique_id())
         self._identity = burned
-        self._tls = tls.context(root_ca)
-        self._cloud = _cloud_module(burned.journey)
+        # By their names: a board carries the journey that it needs in memory, and no other.
+        cloud = _module("imprint.clouds." + burned.journey.replace("-", "_"))
+        session = _module("imprint.net." + cloud.SESSION)
+        self._session = session.Session(burned, cloud, self)
         return o.DONE
 
     def _join(self) -> str:
-        if self._link is None:
-            from imprint.links.wifi import Wifi
-
-            burned = self._identity
-            self._link = Wifi(burned.wifi_ssid, burned.wifi_password, self._feed)
-        self._link.up()
+        self._session.join()
         return o.DONE
 
     def _set_clock(self) -> str:
-        from imprint.net import clock
         from imprint.vault import Vault
 
-        clock.ensure(self._identity.ntp_host, self._feed)
+        if self._session.NEEDS_CLOCK:
+            from imprint.net import clock
+
+            clock.ensure(self._identity.ntp_host, self.feed)
         try:
-            self._credential = Vault(self._store).load()
+            self._credential = Vault(self.store).load()
         except errors.SetupError as error:  # the vault is damaged: it may register anew
             _emit_error(error)
             self._credential = None
-        return o.HELD if self._fits(self._credential) else o.MISSING
+        return o.HELD if self._session.fits(self._credential) else o.MISSING
 
     def _register(self) -> str:
-        burned = self._identity
-        registrar = _cloud_module(burned.journey + "_registration")
-        self._connect(registrar.request(burned, os.urandom), registrar)
-        deadline = port.ticks_add(port.ticks_ms(), registrar.WAIT_MS)
-        record = None
-        while record is None:
-            left_ms = port.ticks_diff(deadline, port.ticks_ms())
-            if left_ms <= 0:
-                raise errors.WeatherError(_REGISTRATION_UNANSWERED)
-            try:
-                self._client.poll(min(left_ms, 1000))
-            except errors.ImprintError as error:
-                if error.code in (_PEER_CLOSED, _CONNECTION_LOST):
-                    raise errors.WeatherError(_REGISTRATION_UNANSWERED)
-                raise
-            self._feed()
-            while self._todo and record is None:
-                record = registrar.answer(burned, *self._todo.pop(0))
+        record = self._session.register()
         # Kept before anything else happens: nothing can fetch it a second time. Room for the vault
         # is made first, since running out of memory would lose it, too; that waits for nothing.
-        self.close()
-        _forget(registrar.__name__)
-        del registrar
+        self.free()
         from imprint.vault import Vault
 
-        Vault(self._store).store(record)
+        Vault(self.store).store(record)
         self._credential = record
         port.emit("registered")
         return o.DONE
 
     def _login(self) -> str:
-        cloud, burned = self._cloud, self._identity
         try:
-            self._connect(cloud.login(burned, self._credential), cloud)
+            self._session.login(self._credential)
         except errors.SetupError as error:
             if error.code != _LOGIN_REFUSED or self._rolled_back:
                 raise
             from imprint.vault import Vault
 
-            if not Vault(self._store).rollback(self._fits):
+            if not Vault(self.store).rollback(self._session.fits):
                 raise
             self._rolled_back = True
             self.close()
             self._error = error
             _emit_error(error)
             return o.ROLLED_BACK
-        for topic, qos in cloud.subscriptions(burned):
-            self._feed()
-            self._client.subscribe(topic, qos)
         port.emit("online")
         port.emit("heap", alloc=gc.mem_alloc(), free=gc.mem_free())
         return o.DONE
 
     def _report(self) -> str:
         while True:
-            self._feed()
+            self.feed()
             self._sample_if_due()
-            self._obey()
             if self._may_send():
                 self._send_oldest()
-            self._client.poll(_IDLE_MS)
-            if not self._link.is_up():
-                raise errors.WeatherError(_LINK_LOST)
+            self._session.poll(_IDLE_MS)
 
     def _wait(self) -> str:
         floor_ms = _UNANSWERED_MS if self._error.code == _REGISTRATION_UNANSWERED else 0
@@ -245,7 +207,7 @@ class App:
         port.emit("wait", ms=wait_ms)
         until = port.ticks_add(port.ticks_ms(), wait_ms)
         while port.ticks_diff(until, port.ticks_ms()) > 0:
-            self._feed()
+            self.feed()
             self._sample_if_due()
             self._keep()
             port.sleep_ms(min(_IDLE_MS, max(0, port.ticks_diff(until, port.ticks_ms()))))
@@ -253,63 +215,13 @@ class App:
 
     # What they share.
 
-    def _fits(self, record: "dict | None") -> bool:
-        # Whether a login can be tried with it: not one of an earlier identity.
-        return not self._cloud.needs_registration(self._identity, record)
-
-    def _connect(self, request: "ConnectRequest", peer: "Any") -> None:
-        # `peer`: the module that knows what a refusal means.
-        _forget(*_PASSING)  # the request is signed: all room for the connection
-        from umqtt.simple import MQTTException
-
-        from imprint.net.mqtt import Client
-
-        del self._todo[:]
-        self._client = Client(request, self._tls, self._take, _NET_MS)
-        try:
-            self._client.connect()
-        except MQTTException as error:
-            raise peer.refused(self._identity, error.args[0])
-
-    def _take(self, topic: bytes, payload: bytes) -> None:
-        # Called in the middle of other exchanges: note it down, act later.
-        if len(self._todo) < _TODO_MAX:
-            self._todo.append((topic, payload))
-        else:
-            port.emit("overrun")
-
-    def _obey(self) -> None:
-        while self._todo:
-            message = self._cloud.downlink(self._identity, *self._todo.pop(0))
-            kind = message[0]
-            if kind == "reply":
-                self._reply = message[1:]
-            elif kind == "set":
-                code = 200
-                try:
-                    self._apply(message[2])
-                except ValueError:
-                    code = 400
-                port.emit("set", id=message[1], code=code)
-                topic, payload = self._cloud.set_reply(self._identity, message[1], code)
-                self._client.publish(topic, payload)
-            elif kind == "user":
-                port.emit("user", bytes=len(message[2]))
-                answer = self._hear(message[2])
-                if answer:
-                    topic, payload = self._cloud.user_update(self._identity, answer)
-                    self._client.publish(topic, payload, qos=1)
-
     def _sample_if_due(self) -> None:
         now = port.ticks_ms()
         if self._fresh or port.ticks_diff(now, self._sample_at) < 0:
             return
-        self._sample_at = port.ticks_add(now, self._identity.interval_s * 1000)
-        at_ms = port.unix_ms()
-        values = self._read()
-        params = {name: {"value": values[name], "time": at_ms} for name in values}
+        self._sample_at = port.ticks_add(now, self._session.period_ms)
         self._next_id += 1
-        payload = self._cloud.report(self._next_id, params)
+        payload = self._session.report(self._next_id, self.read())
         self._fresh = b"\0" + self._next_id.to_bytes(4, "big") + payload
 
     def _may_send(self) -> bool:
@@ -332,20 +244,7 @@ class App:
         again = message[0] == _SENT
         if not held:
             self._fresh = bytes([_SENT]) + message[1:]
-        topic = self._cloud.report_topic(self._identity)
-        self._reply = None
-        self._client.publish(topic, message[5:], qos=1, pid=number % 65535 + 1, again=again)
-        deadline = port.ticks_add(port.ticks_ms(), _REPLY_MS)
-        while self._reply is None or self._reply[0] != number:
-            self._obey()
-            if self._reply and self._reply[0] == number:
-                break
-            left_ms = port.ticks_diff(deadline, port.ticks_ms())
-            if left_ms <= 0:
-                raise errors.WeatherError(_REPORT_UNANSWERED)
-            self._feed()
-            self._client.poll(min(left_ms, 1000))
-        refusal = self._cloud.report_refused(self._reply[1], self._reply[2])
+        refusal = self._session.send(number, message[5:], again)
         if refusal and refusal.retry:
             wait_ms = self._backoff.next_ms()
             self._hold_until = port.ticks_add(port.ticks_ms(), wait_ms)
@@ -356,7 +255,7 @@ class App:
         else:
             self._fresh = None
         if refusal:
-            if refusal.code == _DEVICE_DISABLED:
+            if refusal.code in (_DEVICE_DISABLED, _FORBIDDEN):
                 raise refusal
             _emit_error(refusal)
         else:
@@ -388,9 +287,8 @@ class App:
         return self._outbox
 
 
-def _cloud_module(name: str) -> "Any":
-    # By its name in the identity: a board carries the cloud that it needs, and no other.
-    return getattr(__import__("imprint.clouds." + name).clouds, name)
+def _module(name: str) -> "Any":
+    return __import__(name, None, None, ("*",))
 
 
 def _forget(*modules: str) -> None:
