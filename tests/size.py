@@ -30,8 +30,9 @@ ONLY = {
     "aliyun": ("imprint.clouds.aliyun", "imprint.net.mqtt", "imprint.wire.mqtt"),
     "enos-coap": (
         "imprint.clouds.enos_coap",
+        "imprint.links.cellular",
         "imprint.modem",
-        "imprint.net.coap_client",
+        "imprint.net.coap",
         "imprint.ticks",
         "imprint.wire.coap",
     ),

@@ -63,6 +63,8 @@ FIELDS = {  # type: dict[str, tuple[str, Any, int, int]]
     "device_key": ("name", 1, 64, 0),
     "device_key_source": ("choice", ("burned", "imei"), 0, 0),
     "lifetime_s": ("int", 30, 86400, 0),
+    # CoAP's ACK_TIMEOUT: the first wait for an answer, before the request is repeated.
+    "ack_timeout_s": ("int", 1, 60, 0),
     # The modem's dialect; "none": the chip does DTLS itself, over Wi-Fi.
     "modem": ("choice", ("nrf91", "bg95", "sequans", "sara", "none"), 0, 0),
     "apn": ("host", 1, 100, 0),
@@ -90,7 +92,7 @@ JOURNEYS = {  # type: dict[str, tuple[tuple[str, ...], tuple[str, ...]]]
         ("journey", "product_key", "secure_mode", "device_key_source", "host", "modem"),
         (
             "device_key", "device_secret", "product_secret", "port", "lifetime_s", "interval_s",
-            "apn", "sim_pin", "rat", "band", "wifi_ssid", "wifi_password",
+            "ack_timeout_s", "apn", "sim_pin", "rat", "band", "wifi_ssid", "wifi_password",
         ),
     ),
 }  # fmt: skip
@@ -115,6 +117,7 @@ DEFAULTS = {  # type: dict[str | tuple[str, str], Any]
     "sign_method": "hmacsha256",
     "secure_mode": 2,
     "lifetime_s": 3600,
+    "ack_timeout_s": 20,
     "rat": "nb-iot",
     # EnOS does not name its DTLS port: this one is RFC 7252's.
     ("enos-coap", "port"): 5684,
@@ -152,6 +155,7 @@ class Identity:
     device_key: str | None
     device_key_source: str
     lifetime_s: int
+    ack_timeout_s: int
     modem: str
     apn: str | None
     sim_pin: Secret | None

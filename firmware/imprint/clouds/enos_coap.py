@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from imprint.identity import Identity
     from imprint.wire.coap.message import Message
 
+SESSION = "coap_session"  # of imprint.net
+
 # EnOS takes messages of 1 KB at most, head and options included: what a request of the longest
 # path leaves for its payload, and the largest block below that (2 ** (5 + 4) bytes).
 WHOLE_MAX = const(768)
@@ -185,6 +187,11 @@ def measurepoints(
     return _post(identity, msg_id, ("measurepoint", "post"), params)
 
 
+def report_path(identity: "Identity") -> tuple:
+    """(code, segments) of a report, for a payload that was made before."""
+    return POST, _path(identity, ("measurepoint", "post"))
+
+
 def event(
     identity: "Identity", msg_id: int, event_id: str, fields: dict, time_ms: int | None = None
 ) -> tuple:
@@ -327,7 +334,11 @@ def _post(identity: "Identity", msg_id: int, tail: tuple, params: dict) -> tuple
         "params": params,
         "version": _VERSION,
     })  # fmt: skip
-    return POST, ["topic", "sys"] + _names(identity) + ["thing"] + list(tail), payload
+    return POST, _path(identity, tail), payload
+
+
+def _path(identity: "Identity", tail: tuple) -> list:
+    return ["topic", "sys"] + _names(identity) + ["thing"] + list(tail)
 
 
 def _with_time(params: dict, time_ms: int | None) -> dict:

@@ -50,11 +50,11 @@ class Parameters:
         self.NON_LIFETIME_MS = self.MAX_TRANSMIT_SPAN_MS + MAX_LATENCY_MS
 
 
-def nb_iot() -> Parameters:
+def nb_iot(ack_timeout_s: int = 20) -> Parameters:
     """For NB-IoT over DTLS.
 
     At the edge of its coverage 10 s one way is what the radio is designed for (3GPP TR 45.820), so
     an answer may take 20 s and a timeout below that would only repeat what is under way. Three
     retransmissions end within 7.5 minutes at most; each costs the battery seconds of sending.
     """
-    return Parameters(ACK_TIMEOUT_MS=20_000, MAX_RETRANSMIT=3, TOKEN_BYTES=2)
+    return Parameters(ACK_TIMEOUT_MS=ack_timeout_s * 1000, MAX_RETRANSMIT=3, TOKEN_BYTES=2)

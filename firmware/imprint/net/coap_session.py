@@ -1,0 +1,157 @@
+"""Sessions of a journey over CoAP and DTLS with a pre-shared key; the interface is
+mqtt_session.py's.
+
+The handshake is the login. A session lasts until something breaks it: a request that nobody
+answers (a NAT forgot us, the server restarted: no message tells), 4.01, a reboot of the modem, the
+loss of the data connection. What led to a session is then gone through again from the link on.
+"""
+
+import os
+
+from micropython import const
+
+from imprint import port
+from imprint.errors import ImprintError
+from imprint.net.coap_client import Client
+from imprint.wire.coap.message import GET, Message
+from imprint.wire.coap.params import nb_iot
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from typing import Any
+
+    from imprint.identity import Identity
+    from imprint.links.cellular import Cellular
+
+# Commands obeyed between two reports: a cloud that always has one more must not keep us from them.
+_COMMANDS_MAX = const(8)
+
+# 2025-01-01 in ms: a clock that says less was never set, and then the cloud's counts.
+_EARLIEST_MS = 1735689600000
+
+# EnOS's codes of a command's reply
+_OK = const(200)
+_UNHANDLED = const(1101)
+_FAILED = const(1102)
+_MALFORMED = const(1200)
+
+_SESSION_EXPIRED = const(505)  # errors.py
+
+
+class Session:
+    NEEDS_CLOCK = False  # a pre-shared key has no date
+
+    def __init__(self, identity: "Identity", cloud: "Any", unit: "Any") -> None:
+        self._parameters = nb_iot(identity.ack_timeout_s)
+        self.period_ms = cloud.report_due_ms(identity, self._parameters.MAX_TRANSMIT_SPAN_MS)
+        self._identity = identity
+        self._cloud = cloud
+        self._unit = unit
+        self._link: "Cellular | None" = None
+        self._client: "Client | None" = None  # the session
+        self._handshakes = 0  # since power-on
+        self._command: "tuple | None" = None  # (segments, payload or None) of one that waits
+
+    def join(self) -> None:
+        if self._link is None:
+            from imprint.links.cellular import Cellular
+
+            self._link = Cellular(self._identity, self._unit)
+        imei = self._link.start()
+        self._identity.device_key = self._cloud.device_key(self._identity, imei)
+        self._link.up()
+
+    def fits(self, record: "dict | None") -> bool:
+        return not self._cloud.needs_activation(self._identity, record)
+
+    def register(self) -> dict:
+        self._open(None)
+        response = self._client.request(*self._cloud.activation_request(self._identity))
+        record = self._cloud.activation_answer(self._identity, response.code, response.payload)
+        self.close()
+        return record
+
+    def login(self, record: "dict | None") -> None:
+        self._open(record)
+        self._link.save_power(self.period_ms)
+
+    def report(self, number: int, values: dict) -> bytes:
+        at_ms = port.unix_ms()
+        taken_ms = at_ms if at_ms >= _EARLIEST_MS else None
+        return self._cloud.measurepoints(self._identity, number, values, taken_ms)[2]
+
+    def send(self, _number: int, payload: bytes, _again: bool) -> "ImprintError | None":
+        code, segments = self._cloud.report_path(self._identity)
+        response = self._request(code, segments, payload)
+        refusal = self._cloud.report_refused(response.code, response.payload)
+        if refusal and refusal.code == _SESSION_EXPIRED:
+            raise refusal
+        return refusal
+
+    def poll(self, timeout_ms: int) -> None:
+        self._link.check()
+        for _ in range(_COMMANDS_MAX):
+            if self._command is None:
+                break
+            self._unit.feed()
+            self._obey(*self._command)
+        self._client.poll(timeout_ms)
+
+    def close(self) -> None:
+        self._command = None
+        if self._client:
+            self._client.close()
+            self._client = None
+
+    def _open(self, record: "dict | None") -> None:
+        self._unit.free()
+        cloud, burned = self._cloud, self._identity
+        psk_identity = cloud.psk_identity(burned, record)
+        key = cloud.psk_key(burned, record)
+        host: "Any" = burned.host  # not None in this journey
+        socket = self._link.open(host, burned.port, psk_identity, key)
+        self._client = Client(
+            socket,
+            None,  # the session knows its one peer
+            self._parameters,
+            os.urandom,
+            self._unit.feed,
+            cloud.WHOLE_MAX,
+            cloud.BLOCK_EXPONENT,
+        )
+        self._handshakes += 1
+        port.emit("session", n=self._handshakes)
+
+    def _request(self, code: int, segments: list, payload: bytes = b"") -> Message:
+        # Any response may name a command that waits for us.
+        self._link.wake()
+        response = self._client.request(code, segments, payload)
+        self._command = self._cloud.command(self._identity, response)
+        return response
+
+    def _obey(self, segments: list, payload: "bytes | None") -> None:
+        cloud = self._cloud
+        self._command = None
+        if payload is None:
+            response = self._request(GET, segments)
+            if response.code >> 5 != 2:
+                return  # it was withdrawn
+            payload = response.payload
+            self._command = None  # the reply's response names the next one, or this one again
+        wanted = cloud.parse_command(segments, payload)
+        kind, number = wanted[:2]
+        code, data = _UNHANDLED, None
+        if kind == "malformed":
+            code = _MALFORMED
+        elif kind == "set":
+            code = _OK
+            try:
+                self._unit.apply(wanted[2])
+            except ValueError:
+                code = _FAILED
+        elif kind == "get":
+            code = _OK
+            values = self._unit.read()
+            data = {name: values[name] for name in wanted[2] if name in values}
+        port.emit("set" if kind == "set" else "command", id=number, code=code)
+        self._request(*cloud.command_reply(segments, number, code, data))
