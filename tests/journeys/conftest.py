@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from enos_bench import EnosBench
 from journey_bench import JourneyBench, flash_content
 
 
@@ -31,3 +32,14 @@ def make_bench(tmp_path: Path, firmware: bytes) -> Iterator[Callable[..., Journe
 def bench(make_bench: Callable[..., JourneyBench]) -> JourneyBench:
     """A regnwl unit, flashed and burned, without power."""
     return make_bench()
+
+
+@pytest.fixture
+def make_enos_bench(tmp_path: Path, firmware: bytes) -> Iterator[Callable[..., EnosBench]]:
+    """The same with a modem and the local EnOS. Keywords as of EnosBench."""
+    with ExitStack() as stack:
+
+        def make(content: bytes = firmware, **options: object) -> EnosBench:
+            return stack.enter_context(EnosBench(tmp_path, content, **options))
+
+        yield make

@@ -1,4 +1,4 @@
-"""A unit, its access point and the local Aliyun, for tests of whole journeys.
+"""A unit, its network and its local cloud, for tests of whole journeys.
 
 The unit's flash is written directly (esptool's part is tested elsewhere, and once in a journey of
 its own), then everything is as in the field: MicroPython boots from flash and is on its own.
@@ -18,6 +18,7 @@ from imprint_tools import boards, identities, image, nvs
 from imprint_tools.identities import Identity
 from imprint_tools.localcloud.aliyun import AliyunCloud
 from imprint_tools.localcloud.aliyun_config import AliyunConfig
+from imprint_tools.localcloud.enos import EnosCloud
 from imprint_tools.monitor import Decoder, Event, Text
 from imprint_tools.paths import firmware_dir
 from imprint_tools.virtual.board import Board
@@ -38,36 +39,22 @@ def flash_content(extra: Mapping[str, bytes] | None = None) -> bytes:
     return image.merge(segments).ljust(KIND.flash_size, b"\xff")
 
 
-class JourneyBench:
-    """`with JourneyBench(folder, content) as bench:` has a cloud, and a board without power.
+class UnitBench:
+    """`with ...Bench(folder, content) as bench:` has a cloud, and a board without power.
 
-    `burned` are fields of the identity that differ from a regnwl unit's; None leaves one out.
-    They were checked `burned_on` that day, by default today.
+    `content` is what its flash holds, `identity` what is burned.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        content: bytes,
-        *,
-        config: AliyunConfig | None = None,
-        ntp: bool = True,
-        burned_on: datetime | None = None,
-        doors: Sequence[str] = (),
-        **burned: Any,
-    ) -> None:
-        self.cloud = AliyunCloud(folder / "cloud", config)
-        self.cloud.start()
-        self.product_key = self.cloud.create_product()
-        self.air = AccessPoint(SSID, PASSWORD, self.cloud.endpoints, ntp=ntp)
-        self.board = Board(folder / "unit", doors=doors, access_point=self.air, heap=HEAP)
+    cloud: AliyunCloud | EnosCloud
+    identity: Identity
+
+    def __init__(self, content: bytes, board: Board) -> None:
+        self.board = board
         self.items: list[Event | Text] = []
         """What the console has shown so far."""
         self._content = content
         self._decoder = Decoder()
         self._next = 0
-        self._burned_on = burned_on
-        self.identity = self.make_identity(**burned)
 
     def __enter__(self) -> Self:
         self.board.start()
@@ -82,24 +69,6 @@ class JourneyBench:
     ) -> None:
         self.board.stop()
         self.cloud.stop()
-
-    def make_identity(self, **burned: Any) -> Identity:
-        """An identity for this cloud, valid by the firmware's own rules."""
-        raw = {
-            "journey": "aliyun",
-            "product_key": self.product_key,
-            "product_secret": self.cloud.product_secret(self.product_key).reveal().decode(),
-            "registration": "regnwl",
-            "device_name": NAME,
-            "root_ca": str(self.cloud.ca_pem.resolve()),
-            "wifi_ssid": SSID,
-            "wifi_password": PASSWORD,
-            "interval_s": 1,
-        } | burned
-        present = {name: value for name, value in raw.items() if value is not None}
-        return identities.check(
-            present, origin="the test", folder=self.cloud.folder, now=self._burned_on
-        )
 
     # -- the unit -------------------------------------------------------------------------------
 
@@ -197,6 +166,59 @@ class JourneyBench:
 
     # -- what the cloud says --------------------------------------------------------------------
 
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        """The cloud's events of a kind, oldest first."""
+        return [event for event in self.cloud.events if event["kind"] == kind]
+
+
+class JourneyBench(UnitBench):
+    """A unit, its access point and the local Aliyun.
+
+    `burned` are fields of the identity that differ from a regnwl unit's; None leaves one out.
+    They were checked `burned_on` that day, by default today.
+    """
+
+    cloud: AliyunCloud
+
+    def __init__(
+        self,
+        folder: Path,
+        content: bytes,
+        *,
+        config: AliyunConfig | None = None,
+        ntp: bool = True,
+        burned_on: datetime | None = None,
+        doors: Sequence[str] = (),
+        **burned: Any,
+    ) -> None:
+        self.cloud = AliyunCloud(folder / "cloud", config)
+        self.cloud.start()
+        self.product_key = self.cloud.create_product()
+        self.air = AccessPoint(SSID, PASSWORD, self.cloud.endpoints, ntp=ntp)
+        super().__init__(
+            content, Board(folder / "unit", doors=doors, access_point=self.air, heap=HEAP)
+        )
+        self._burned_on = burned_on
+        self.identity = self.make_identity(**burned)
+
+    def make_identity(self, **burned: Any) -> Identity:
+        """An identity for this cloud, valid by the firmware's own rules."""
+        raw = {
+            "journey": "aliyun",
+            "product_key": self.product_key,
+            "product_secret": self.cloud.product_secret(self.product_key).reveal().decode(),
+            "registration": "regnwl",
+            "device_name": NAME,
+            "root_ca": str(self.cloud.ca_pem.resolve()),
+            "wifi_ssid": SSID,
+            "wifi_password": PASSWORD,
+            "interval_s": 1,
+        } | burned
+        present = {name: value for name, value in raw.items() if value is not None}
+        return identities.check(
+            present, origin="the test", folder=self.cloud.folder, now=self._burned_on
+        )
+
     def device(self, name: str = NAME) -> dict[str, Any]:
         """What the console of the cloud shows of the device."""
         return next(d for d in self.cloud.devices() if d["device_name"] == name)
@@ -204,7 +226,3 @@ class JourneyBench:
     def registrations(self) -> int:
         """How often any device of this cloud has registered."""
         return sum(d["registrations"] for d in self.cloud.devices())
-
-    def events(self, kind: str) -> list[dict[str, Any]]:
-        """The cloud's events of a kind, oldest first."""
-        return [event for event in self.cloud.events if event["kind"] == kind]

@@ -1,0 +1,242 @@
+"""The EnOS journey: a modem does DTLS, the board speaks CoAP; first power-on to telemetry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from enos_bench import DEVICE, DIALECTS, EnosBench
+from imprint_tools.localcloud.enos import EnosConfig
+from imprint_tools.virtual.devkit import State
+from imprint_tools.virtual.modem.air import Weather
+from imprint_tools.virtual.modem.cellular import Cell, Coverage, Sim
+from journey_bench import flash_content
+
+MakeBench = Callable[..., EnosBench]
+
+LOSSY = Weather(loss=0.2)
+PIN = "4711"
+
+APPLICATION = b"""
+state = {"lamp": 0}
+def read():
+    return state
+def apply(params):
+    if params["lamp"] not in (0, 1):
+        raise ValueError
+    state["lamp"] = params["lamp"]
+"""
+
+
+@pytest.mark.parametrize("family", DIALECTS)
+def test_mode_3_activates_and_reports(make_enos_bench: MakeBench, family: str) -> None:
+    """A unit with its product's secret fetches its own once, keeps it and reports with it."""
+    bench = make_enos_bench(family=family)
+    bench.board.power_on()
+    bench.wait("registered")
+    bench.online()
+    shown = bench.device()
+    assert (shown["activations"], shown["online"]) == (1, True)
+    assert set(shown["measurepoints"]) == {"heap_free", "uptime_s"}
+    assert "cred_a" in bench.entries()
+    bench.keeps_its_secrets()
+
+
+@pytest.mark.parametrize("family", DIALECTS)
+def test_mode_2_needs_no_activation(make_enos_bench: MakeBench, family: str) -> None:
+    """A unit with its own secret burned logs in with it, by one handshake."""
+    bench = make_enos_bench(family=family)
+    bench.burn(bench.static())
+    bench.board.power_on()
+    bench.online()
+    assert bench.device()["activations"] == 0
+    assert len(bench.sessions()) == 1
+    bench.keeps_its_secrets()
+
+
+def test_the_second_power_on_does_not_activate(make_enos_bench: MakeBench) -> None:
+    """Once its secret is held, the unit makes one handshake, and writes nothing into the modem."""
+    bench = make_enos_bench()
+    bench.board.power_on()
+    bench.online()
+    kept = bench.entries()
+    said = len(bench.modem.commands)
+    bench.power_cycle()
+    bench.wait("state", s="CONNECT")
+    bench.online()
+    assert bench.device()["activations"] == 1
+    assert bench.entries() == kept
+    again = bench.modem.commands[said:]
+    assert not [line for line in again if line.startswith(("AT%CMNG=0", "AT%CMNG=3", "AT+CFUN="))]
+
+
+def test_the_device_key_may_be_the_imei(make_enos_bench: MakeBench) -> None:
+    """One identity serves a whole product: what differs is the modem's IMEI."""
+    bench = make_enos_bench(device_key_source="imei", device_key=None)
+    bench.cloud.create_device(bench.product_key, bench.modem.imei)
+    bench.board.power_on()
+    bench.online()
+    assert bench.device(bench.modem.imei)["online"]
+
+
+def test_another_modem_than_the_burned_one_is_refused(make_enos_bench: MakeBench) -> None:
+    """An identity that names another IMEI than its modem's is a person's mistake: 104."""
+    bench = make_enos_bench(device_key_source="imei", device_key="352656100367872")
+    bench.board.power_on()
+    bench.halted_with(104)
+    assert not bench.events("handshake-refused")
+
+
+def test_a_fifth_of_all_datagrams_may_be_lost(make_enos_bench: MakeBench) -> None:
+    """With 20 % loss each way the unit activates, once, and its reports are acknowledged."""
+    bench = make_enos_bench(modem={"weather": LOSSY, "seed": 4})
+    bench.board.power_on()
+    bench.online(timeout_s=90)
+    for _ in range(3):
+        bench.reported(timeout_s=60)
+    assert bench.modem.counts.lost
+
+
+def test_a_command_is_fetched_obeyed_and_answered(make_enos_bench: MakeBench) -> None:
+    """What the cloud kept for the unit is named in a response; it fetches, applies, replies."""
+    bench = make_enos_bench(flash_content({"application.py": APPLICATION}))
+    bench.burn(bench.static())
+    bench.board.power_on()
+    bench.online()
+    for value, code in ((1, 200), (7, 1102)):
+        number = bench.cloud.set_measurepoints(bench.product_key, DEVICE, {"lamp": value})
+        answer = bench.cloud.event_log.wait("command-reply", id=number, timeout_s=10)
+        assert answer["code"] == code
+    bench.wait("set", code=1102)
+    bench.reported()
+    assert bench.device()["measurepoints"]["lamp"]["value"] == 1
+    assert not bench.device()["commands"]
+
+
+def test_a_command_may_come_with_the_response(make_enos_bench: MakeBench) -> None:
+    """A command that comes whole in option 2102 needs no fetching; one that nobody handles is
+    answered so, and malformed ones too."""
+    bench = make_enos_bench(config=EnosConfig(command_in_option=True))
+    bench.burn(bench.static())
+    bench.board.power_on()
+    bench.online()
+    number = bench.cloud.invoke(bench.product_key, DEVICE, "dance", {})
+    answer = bench.cloud.event_log.wait("command-reply", id=number, timeout_s=10)
+    assert answer["code"] == 1101
+    bench.reported()
+
+
+def test_a_wrong_key_is_retried_and_costs_nothing(make_enos_bench: MakeBench) -> None:
+    """With a wrong secret the session is refused, again and again; identity and reports stay."""
+    bench = make_enos_bench()
+    bench.burn(bench.make_identity(product_secret="wrong"))  # noqa: S106  it is none
+    burned = bench.entries()
+    bench.board.power_on()
+    bench.error(229)
+    bench.wait("wait")
+    bench.error(229)
+    assert burned.items() <= bench.entries().items()
+    assert bench.device()["activations"] == 0
+
+
+def test_an_unknown_device_is_refused(make_enos_bench: MakeBench) -> None:
+    """A device key that the product does not have gets no session."""
+    bench = make_enos_bench(device_key="nobody")
+    bench.board.power_on()
+    bench.error(229)
+
+
+def test_a_product_without_activation_says_so(make_enos_bench: MakeBench) -> None:
+    """A product that has the switch off answers the activation with 4.03: 410, for a person."""
+    bench = make_enos_bench()
+    bench.cloud.set_dynamic_activation(bench.product_key, False)
+    bench.board.power_on()
+    bench.halted_with(410)
+
+
+def test_a_new_nat_binding_is_survived(make_enos_bench: MakeBench) -> None:
+    """A NAT that forgets the unit kills its session silently: found by CoAP's timeout, healed by
+    a new handshake; the report that was under way arrives."""
+    bench = make_enos_bench(family="bg95")
+    bench.burn(bench.static())
+    bench.board.power_on()
+    bench.online()
+    bench.modem.rebind()
+    bench.error(330, timeout_s=40)
+    bench.wait("session", n=2)
+    bench.online()
+
+
+def test_a_reboot_of_the_modem_is_healed(make_enos_bench: MakeBench) -> None:
+    """A modem that starts anew while the unit is online has lost its session: it gets another."""
+    bench = make_enos_bench()
+    bench.burn(bench.static())
+    bench.board.power_on()
+    bench.online()
+    bench.modem.reboot()
+    bench.wait("wait")
+    bench.online()
+    assert len(bench.sessions()) == 2
+
+
+@pytest.mark.parametrize("number", [1, 3, 9, 16, 21, 27, 34, 42])
+def test_a_reboot_at_any_command_is_healed(make_enos_bench: MakeBench, number: int) -> None:
+    """A modem that reboots in the middle of a first boot's dialogues: the unit comes online."""
+    bench = make_enos_bench()
+    bench.modem.order_reboot(number)
+    bench.board.power_on()
+    bench.online(timeout_s=60)
+    assert bench.modem.starts == 2
+
+
+def test_a_power_cut_at_any_write_is_healed(make_enos_bench: MakeBench) -> None:
+    """The plug is pulled at flash operations of a first boot: online afterwards, all kept."""
+    bench = make_enos_bench()
+    for number in (1, 3, 5, 8):
+        bench.burn(bench.identity)
+        bench.cloud.reset_activation(bench.product_key, DEVICE)
+        burned = bench.entries()
+        bench.board.cut(number, torn=number % 2 == 1)
+        bench.board.power_on()
+        bench.board.wait_for(State.OFF, timeout_s=30)
+        # A unit that lost the secret which it was just given cannot have it twice: a person
+        # resets the activation, as the error's next step says.
+        bench.cloud.reset_activation(bench.product_key, DEVICE)
+        bench.board.power_on()
+        bench.online()
+        assert burned.items() <= bench.entries().items()
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"sim": Sim(present=False)}, 225),
+        ({"sim": Sim(pin=PIN)}, 226),
+        ({"cell": Cell(attach_s=0.3, coverage=Coverage.DENIED)}, 231),
+        ({"cell": Cell(attach_s=0.3, coverage=Coverage.BARRED)}, 231),
+    ],
+)
+def test_a_refused_attach_has_its_reason(
+    make_enos_bench: MakeBench, options: dict[str, object], code: int
+) -> None:
+    """No SIM, a PIN that is not burned, a refused subscriber, a barred cell: each has its code."""
+    bench = make_enos_bench(modem=options)
+    bench.board.power_on()
+    bench.error(code, timeout_s=40)
+
+
+def test_a_burned_pin_opens_the_sim(make_enos_bench: MakeBench) -> None:
+    """A SIM with a PIN works when the PIN is burned."""
+    bench = make_enos_bench(modem={"sim": Sim(pin=PIN)}, sim_pin=PIN)
+    bench.board.power_on()
+    bench.online()
+
+
+def test_a_silent_modem_is_waited_for(make_enos_bench: MakeBench) -> None:
+    """A modem that does not answer is a bounded wait and an error, then the unit tries again."""
+    bench = make_enos_bench()
+    bench.modem.cut_line()
+    bench.board.power_on()
+    bench.error(220, timeout_s=40)
+    bench.modem.cut_line(deaf=False)
+    bench.online()
