@@ -10,21 +10,21 @@ from __future__ import annotations
 
 import ast
 import re
-import secrets
 import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-from imprint_tools import boards, flash, identities, image, inject, runtime
+from imprint_tools import boards, flash, image, inject, runtime
+from imprint_tools.demo_aliyun import AliyunWorld
+from imprint_tools.demo_enos import KITS, EnosWorld
+from imprint_tools.demo_world import World
 from imprint_tools.device_errors import DeviceErrorInfo
 from imprint_tools.errors import ImprintError, JourneyFailedError
 from imprint_tools.identities import Identity
 from imprint_tools.journey import ACKNOWLEDGED, FAILED, JourneyResult, Party
-from imprint_tools.localcloud.aliyun import AliyunCloud
 from imprint_tools.monitor import Decoder, Event
 from imprint_tools.paths import firmware_dir
 from imprint_tools.ports import open_port
@@ -33,11 +33,12 @@ from imprint_tools.repl import Repl
 from imprint_tools.virtual.board import Board
 from imprint_tools.virtual.network import AccessPoint
 
+JOURNEYS = (AliyunWorld.JOURNEY, EnosWorld.JOURNEY)
 CHIPS = ("esp32", "esp32s3", "esp32c3")
 REGISTRATIONS = ("regnwl", "register", "none")
+MODEMS = tuple(KITS)
+SECURE_MODES = (2, 3)
 
-_SSID = "imprint-bench"
-_INTERVAL_S = 1
 _LISTEN_S = 0.05  # how long one look at the console waits: also the grain of the traffic chart
 
 _BOOTS_MAX = 2  # the one that is meant, and one that somebody may explain
@@ -60,11 +61,20 @@ _STEPS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What to take on the journey. `heap` is MicroPython's, with its suffix (`64k`)."""
+    """What to take on the journey. `heap` is MicroPython's with its suffix, as `64k`.
 
+    `chip` and `registration` are for `aliyun`. `modem`, with which goes a kit, `secure_mode` and
+    `loss` (of datagrams, in percent) are for `enos-coap`.
+    """
+
+    journey: str = AliyunWorld.JOURNEY
     chip: str = "esp32"
     registration: str = "regnwl"
-    heap: str = "64k"
+    modem: str = "nrf91"
+    secure_mode: int = 3
+    loss: float = 0.0
+    heap: str | None = None
+    """None: what the journey needs."""
     reports: int = 3
     patience_s: float = 90.0
     """From the board's start to the last acknowledged report."""
@@ -73,13 +83,13 @@ class Plan:
 def run(
     plan: Plan | None = None, *, watcher: Watcher | None = None, folder: Path | None = None
 ) -> JourneyResult:
-    """Take the Aliyun journey once. What fails on the way is in the result, not raised.
+    """Take the journey once. What fails on the way is in the result, not raised.
 
     `folder` keeps flash, logs and the cloud's records; without it nothing is left.
     """
     plan = plan or Plan()
     recorder = Recorder(watcher or Watcher())
-    journey = _Journey(plan, recorder)
+    journey = _Journey(plan, recorder, _world(plan, recorder))
     failure: ImprintError | None = None
     with ExitStack() as stack:
         if folder is None:
@@ -95,17 +105,23 @@ def run(
         return journey.result(failure)
 
 
+def _world(plan: Plan, recorder: Recorder) -> World:
+    if plan.journey == EnosWorld.JOURNEY:
+        return EnosWorld(recorder, family=plan.modem, secure_mode=plan.secure_mode, loss=plan.loss)
+    return AliyunWorld(recorder, chip=plan.chip, registration=plan.registration)
+
+
 class _Journey:
     """One run's parts. They are there from the step on that makes them."""
 
-    def __init__(self, plan: Plan, recorder: Recorder) -> None:
+    def __init__(self, plan: Plan, recorder: Recorder, world: World) -> None:
+        self.world = world
+        self._heap = plan.heap or world.HEAP
         self._plan = plan
         self._recorder = recorder
         self._began = datetime.now().astimezone().isoformat(timespec="seconds")
         self._facts: dict[str, str] = {}
-        self._cloud: AliyunCloud | None = None
-        self._air: AccessPoint | None = None
-        self._registrations = 0
+        self._up = False
         self._mpy_bytes = 0
         self._told: set[str] = set()
         self._last_error: DeviceErrorInfo | None = None
@@ -114,31 +130,34 @@ class _Journey:
 
     def travel(self, stack: ExitStack, folder: Path) -> None:
         """Every step, in order. Raises ImprintError where it ends early."""
-        plan, step = self._plan, self._recorder.step
-        kind = boards.load(f"{plan.chip}-generic")
+        world, step = self.world, self._recorder.step
+        kind, heap = boards.load(world.kit), self._heap
         with step("find MicroPython") as detail:
             found = runtime.find("i386")
-            detail.append(f"{found.version}, {found.arch}, heap {plan.heap}")
+            detail.append(f"{found.version}, {found.arch}, heap {heap}")
         with step("start cloud"):
-            self._cloud = cloud = stack.enter_context(AliyunCloud(folder / "cloud"))
+            world.start_cloud(stack, folder / "cloud")
         with step("start board") as detail:
-            password = secrets.token_hex(8)
-            self._air = air = AccessPoint(
-                _SSID, password, cloud.endpoints, on_event=self._recorder.take_air
-            )
-            board = stack.enter_context(
-                Board(folder / "board", chip=plan.chip, doors=(), access_point=air, heap=plan.heap)
-            )
+
+            def make(*, access_point: AccessPoint | None = None) -> Board:
+                return Board(
+                    folder / "board",
+                    chip=kind.chip,
+                    flash_size=kind.flash_size,
+                    doors=(),
+                    access_point=access_point,
+                    heap=heap,
+                )
+
+            board = world.start_board(stack, make)
+            self._up = True
             detail.append("blank flash")
         self._facts = {
             "Board": f"{kind.title} (virtual), MAC {board.mac.hex(':')}",
-            "Cloud": f"Aliyun IoT Platform (local), {cloud.config.region}",
-            "Registration": plan.registration,
-            "Interpreter": f"MicroPython {found.version}, {found.arch}, heap {plan.heap}",
-            "Wi-Fi": f"{_SSID} (virtual access point)",
-        }
+            "Interpreter": f"MicroPython {found.version}, {found.arch}, heap {heap}",
+        } | world.facts()
         with step("build images") as detail:
-            self._mpy_bytes = mpy_bytes("aliyun")
+            self._mpy_bytes = mpy_bytes(world.modules)
             segments = image.layout(
                 kind,
                 firmware=image.virtual_firmware(kind),
@@ -147,7 +166,7 @@ class _Journey:
             detail.append(f"firmware of {self._mpy_bytes:,} B as .mpy")
         with step("flash") as detail:
             self._flash(board, kind, segments, detail)
-        identity = _identity(plan, cloud, board.mac.hex(), password)
+        identity = world.identity(board.mac.hex())
         with step("inject identity") as detail:
             self._inject(board, identity, detail)
         self._watch(board)
@@ -180,7 +199,7 @@ class _Journey:
         say = self._recorder.say
         with Repl(board.url) as repl:
             self._recorder.enter("REPL")
-            say(Party.BENCH, Party.BOARD, "raw REPL: identity, root CA")
+            say(Party.BENCH, Party.BOARD, "raw REPL: identity")
             inject.inject(repl, identity)
             say(Party.BOARD, Party.BENCH, "read back from NVS, compared")
         detail.append("read back from NVS and compared")
@@ -248,12 +267,9 @@ class _Journey:
         )
 
     def look_back(self) -> None:
-        """Note what cloud and access point know by now."""
-        if self._cloud is not None:
-            self._recorder.take_cloud(self._cloud.events)
-            self._registrations = sum(d["registrations"] for d in self._cloud.devices())
-        if self._air is not None:
-            self._recorder.sample_traffic(self._air.bytes_up, self._air.bytes_down)
+        """Note what cloud and network know by now."""
+        if self._up:
+            self.world.look_back()
 
     def _acknowledged(self) -> set[str]:
         """Reports of which both sides say so: the board got the reply, the cloud the points."""
@@ -263,21 +279,25 @@ class _Journey:
         """The whole record."""
         recorder = self._recorder
         heap = tuple(recorder.heap)
+        tally = self.world.tally()
         return JourneyResult(
-            journey="aliyun",
+            journey=self.world.JOURNEY,
             outcome=FAILED if failure else ACKNOWLEDGED,
             began=self._began,
+            network=self.world.NETWORK,
             facts=self._facts,
             steps=tuple(recorder.steps),
             messages=recorder.in_order(),
             states=recorder.states(),
             traffic=tuple(recorder.traffic),
             heap=heap,
-            heap_limit_bytes=heap_bytes(self._plan.heap),
-            registrations=self._registrations,
+            heap_limit_bytes=heap_bytes(self._heap),
+            registrations=tally.registrations,
             reports=len(self._acknowledged()),
-            bytes_up=self._air.bytes_up if self._air else 0,
-            bytes_down=self._air.bytes_down if self._air else 0,
+            bytes_up=tally.bytes_up,
+            bytes_down=tally.bytes_down,
+            datagrams_up=tally.datagrams_up,
+            datagrams_down=tally.datagrams_down,
             heap_peak_bytes=max((sample.used for sample in heap), default=None),
             mpy_bytes=self._mpy_bytes,
             failure=str(failure) if failure else "",
@@ -285,12 +305,15 @@ class _Journey:
         )
 
 
-def mpy_bytes(journey: str) -> int:
-    """Bytes of .mpy that a board of that journey imports: the application, its cloud, and what
-    they lead to. The modules of other journeys lie in the file system, too, and are not counted.
+def mpy_bytes(patterns: tuple[str, ...]) -> int:
+    """Bytes of .mpy that a board of one journey imports: the application, the modules of these
+    patterns, and what they lead to. Those of other journeys lie in the file system, too, and are
+    not counted.
     """
     root = firmware_dir()
-    todo = [root / "imprint" / "app.py", *(root / "imprint" / "clouds").glob(f"{journey}*.py")]
+    todo = [root / "imprint" / "app.py"]
+    for pattern in patterns:
+        todo += (root / "imprint").glob(pattern)
     found: set[str] = set()
     while todo:
         source = todo.pop()
@@ -312,26 +335,3 @@ def heap_bytes(text: str) -> int:
     """`64k` as MicroPython's -X heapsize reads it."""
     factor = {"k": 1 << 10, "m": 1 << 20}.get(text[-1:].lower(), 1)
     return int(text.rstrip("kKmM")) * factor
-
-
-def _identity(plan: Plan, cloud: AliyunCloud, mac: str, password: str) -> Identity:
-    """What the unit is told: a product made for this journey, and no more than it needs."""
-    product_key = cloud.create_product()
-    raw: dict[str, Any] = {
-        "journey": "aliyun",
-        "product_key": product_key,
-        "registration": plan.registration,
-        "root_ca": str(cloud.ca_pem.resolve()),
-        "region": cloud.config.region,
-        "wifi_ssid": _SSID,
-        "wifi_password": password,
-        "interval_s": _INTERVAL_S,
-    }
-    if plan.registration == "none":
-        raw["device_name"] = mac
-        raw["device_secret"] = cloud.create_device(product_key, mac).reveal().decode()
-    else:
-        raw["product_secret"] = cloud.product_secret(product_key).reveal().decode()
-        if plan.registration == "register":
-            cloud.create_device(product_key, mac)
-    return identities.check(raw, origin="the demo", folder=cloud.folder)

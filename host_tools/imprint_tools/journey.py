@@ -20,6 +20,7 @@ class Party(StrEnum):
     BENCH = "bench"
     BOARD = "board"
     ACCESS_POINT = "access point"
+    MODEM = "modem"
     CLOUD = "cloud"
 
 
@@ -57,7 +58,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Traffic:
-    """Bytes that had crossed the access point by then."""
+    """Bytes that had crossed the network by then."""
 
     at_s: float
     up: int
@@ -80,6 +81,8 @@ class JourneyResult:
     outcome: str
     began: str
     """When, as ISO 8601 with the offset."""
+    network: Party = Party.ACCESS_POINT
+    """What is between board and cloud."""
     facts: dict[str, str] = field(default_factory=dict)
     """What a reader wants to know about the set-up: name and value, in order."""
     steps: tuple[Step, ...] = ()
@@ -93,6 +96,9 @@ class JourneyResult:
     """Telemetry messages that the cloud recorded and acknowledged."""
     bytes_up: int = 0
     bytes_down: int = 0
+    datagrams_up: int | None = None
+    """None: not counted, as the way is a stream."""
+    datagrams_down: int | None = None
     heap_peak_bytes: int | None = None
     mpy_bytes: int = 0
     failure: str = ""
@@ -120,6 +126,8 @@ class JourneyResult:
             "reports": self.reports,
             "bytes_up": self.bytes_up,
             "bytes_down": self.bytes_down,
+            "datagrams_up": self.datagrams_up,
+            "datagrams_down": self.datagrams_down,
             "heap_peak_bytes": self.heap_peak_bytes,
             "mpy_bytes": self.mpy_bytes,
         }

@@ -1,15 +1,15 @@
-"""Turns what board, access point and cloud tell of themselves into one record of a journey.
+"""Turns what board, network and cloud tell of themselves into one record of a journey.
 
-Three sources, each with its own words: the console events of the firmware, the access point's
-events, the local cloud's event log. The first two come as they happen, the last is asked for
-with `take_cloud`. Everything gets the host's time, which all three share.
+Three sources, each with its own words: the console events of the firmware, which are known here,
+and those of network and cloud, which the `World` of a journey puts into messages. Everything gets
+the host's time, which all three share.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -18,9 +18,7 @@ from imprint_tools.errors import ImprintError
 from imprint_tools.journey import Heap, Message, Party, Span, Step, Traffic
 from imprint_tools.monitor import Event
 
-_NTP_PORT = 123
-
-BENCH, BOARD, AIR, CLOUD = Party
+BOARD = Party.BOARD
 
 
 class Watcher:
@@ -61,7 +59,7 @@ class Recorder:
         self._step: tuple[str, float] | None = None
         self._free: int | None = None
         self._up = self._down = 0
-        self._cloud_seen = 0
+        self._log_seen = 0
         self._closed = False
 
     def now(self) -> float:
@@ -121,6 +119,8 @@ class Recorder:
     ) -> None:
         """Note a message, now or as of `at_s`."""
         with self._lock:
+            if self._closed:
+                return
             message = Message(
                 self.now() if at_s is None else at_s, sender, receiver, text, size, ok
             )
@@ -163,75 +163,23 @@ class Recorder:
             elif event.name == "dropped":
                 self.say(BOARD, BOARD, f"{data.get('n')} reports dropped in all", ok=False)
 
-    # -- the air --------------------------------------------------------------------------------
-
-    def take_air(self, event: Mapping[str, Any]) -> None:
-        """Note an event of the access point."""
-        name, at_s = event["event"], event["t"] - self.began
-        with self._lock:
-            if self._closed:
-                return
-            if name == "join":
-                self.say(BOARD, AIR, f"joins {event['ssid']}", at_s=at_s)
-            elif name == "leave":
-                self.say(BOARD, AIR, f"leaves {event['ssid']}", at_s=at_s)
-            elif name == "lookup" and not event["found"]:
-                self.say(AIR, BOARD, f"no such name: {event['host']}", ok=False, at_s=at_s)
-            elif name == "open" and event["port"] == _NTP_PORT:
-                self.say(BOARD, AIR, "asks for the time, SNTP", at_s=at_s)
-            elif name == "open":
-                self.say(BOARD, CLOUD, f"TCP to {event['host']}:{event['port']}", at_s=at_s)
+    # -- the network and the cloud -------------------------------------------------------------
 
     def sample_traffic(self, up: int, down: int) -> None:
-        """Note how much has crossed the access point, if that is news."""
+        """Note how much has crossed the network, if that is news."""
         with self._lock:
             if (up, down) != (self._up, self._down):
                 self._up, self._down = up, down
                 self.traffic.append(Traffic(self.now(), up, down))
 
-    # -- the cloud ------------------------------------------------------------------------------
-
-    def take_cloud(self, events: Iterable[Mapping[str, Any]]) -> None:
-        """Note what is new in the cloud's log, which is given whole."""
+    def take_log(
+        self, log: Sequence[Mapping[str, Any]], tell: Callable[[Mapping[str, Any], float], None]
+    ) -> None:
+        """Tell what is new in the cloud's log, which is given whole: event and moment."""
         with self._lock:
-            log = list(events)
-            for event in log[self._cloud_seen :]:
-                self._take_cloud_event(event, event["time"] - self.began)
-            self._cloud_seen = len(log)
-
-    def _take_cloud_event(self, event: Mapping[str, Any], at_s: float) -> None:
-        def say(
-            sender: Party, receiver: Party, text: str, size: int | None = None, ok: bool = True
-        ) -> None:
-            self.say(sender, receiver, text, size, ok=ok, at_s=at_s)
-
-        match event["kind"]:
-            case "open" if event["tls"]:
-                say(BOARD, CLOUD, "TLS 1.2: chain and name verified")
-            case "tls-failed":
-                say(BOARD, CLOUD, f"TLS failed: {event['detail']}", ok=False)
-            case "registered":
-                say(BOARD, CLOUD, f"CONNECT {event['auth']}: signed with the productSecret")
-            case "login":
-                say(BOARD, CLOUD, f"CONNECT {_AUTH[event['auth']]}")
-                say(CLOUD, BOARD, "CONNACK: accepted")
-            case "refused":
-                say(CLOUD, BOARD, f"CONNACK {event['code']}: {event['reason']}", ok=False)
-            case "subscribe":
-                say(BOARD, CLOUD, f"SUBSCRIBE {_short(event['filter'])}")
-            case "publish":
-                say(BOARD, CLOUD, _short(event["topic"]), event["bytes"])
-            case "report":
-                good = event["code"] == 200 and event["replied"]
-                if good:
-                    self.acknowledged.add(str(event["id"]))
-                names = ", ".join(event["names"])
-                say(CLOUD, CLOUD, f"report {event['id']} recorded: {names}", ok=good)
-            case "down":
-                say(CLOUD, BOARD, _short(event["topic"]), event["bytes"])
-            case "close":
-                size = event["bytes_up"] + event["bytes_down"]
-                say(CLOUD, CLOUD, f"{event['reason']}; MQTT in all", size)
+            for event in log[self._log_seen :]:
+                tell(event, event["time"] - self.began)
+            self._log_seen = len(log)
 
     # -- the end --------------------------------------------------------------------------------
 
@@ -242,15 +190,6 @@ class Recorder:
                 replace(message, at_s=max(0.0, message.at_s))
                 for message in sorted(self.messages, key=lambda m: m.at_s)
             )
-
-
-_AUTH = {"connwl": "connwl: by the deviceToken", "signed": "signed with the deviceSecret"}
-
-
-def _short(topic: str) -> str:
-    """A topic without what is the same in all of them: /sys/{productKey}/{deviceName}."""
-    parts = topic.split("/")
-    return "/".join(parts[4:]) if parts[:2] == ["", "sys"] and len(parts) > 4 else topic
 
 
 def _error_text(event: Event) -> str:

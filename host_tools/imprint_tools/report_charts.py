@@ -99,7 +99,7 @@ def _traffic(result: JourneyResult, time: _Axis, y: float) -> str:
     samples = (Traffic(0, 0, 0), *result.traffic)
     samples += (replace(samples[-1], at_s=_last_moment(result)),)
     most = max(max(s.up, s.down) for s in samples)
-    drawn, up = _frame("Bytes over the access point", max(most, 1), y)
+    drawn, up = _frame(f"Bytes over the {result.network}", max(most, 1), y)
     last = samples[-1]
     ends = {"up": up.at(last.up), "down": up.at(last.down)}
     if abs(ends["up"] - ends["down"]) < 15:  # keep the two labels apart

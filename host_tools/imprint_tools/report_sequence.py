@@ -7,7 +7,7 @@ the board was doing is the coloured bar on its lifeline.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -17,7 +17,14 @@ from imprint_tools.report_parts import words as _words
 
 _WIDTH = 960
 _GUTTER = 56
-_X = {Party.BENCH: 136, Party.BOARD: 392, Party.ACCESS_POINT: 640, Party.CLOUD: 888}
+_X = {
+    Party.BENCH: 136,
+    Party.BOARD: 392,
+    Party.ACCESS_POINT: 640,
+    Party.MODEM: 640,
+    Party.CLOUD: 888,
+}
+"""Of the two networks a journey has one."""
 _HEADS = 46
 _ROW = 30
 _STATE_ROW = 30
@@ -25,7 +32,7 @@ _PAUSE_ROW = 30
 _PAUSE_S = 1.0
 _BAR = 8
 _PAD = 10
-_NOTE = 320  # width that a note may take, over the access point's line if need be
+_NOTE = 320  # width that a note may take, over the network's line if need be
 
 
 @dataclass(frozen=True)
@@ -38,9 +45,10 @@ class _Row:
 def sequence(result: JourneyResult) -> str:
     """The diagram as one SVG element."""
     rows, bottom = _rows(result.messages, result.states)
-    parts = [_lifelines(bottom)]
+    lines = _lines(result)
+    parts = [_lifelines(lines, bottom)]
     parts += [_bar(rows, bottom)]
-    parts += [_pause(row) for row in rows if row.thing is None]
+    parts += [_pause(lines, row) for row in rows if row.thing is None]
     parts += [_state(row.y, row.thing) for row in rows if isinstance(row.thing, Span)]
     previous = ""
     for row in rows:
@@ -51,8 +59,9 @@ def sequence(result: JourneyResult) -> str:
             previous = at
         if isinstance(row.thing, Message):
             parts.append(_message(row.y, row.thing))
-    parts += [_heads(6), _heads(bottom + 4), _words(_GUTTER, 26, "seconds", "quiet end")]
-    parties = ", ".join(_X)
+    parts += [_heads(lines, 6), _heads(lines, bottom + 4)]
+    parts += [_words(_GUTTER, 26, "seconds", "quiet end")]
+    parties = ", ".join(lines)
     return drawing(
         _WIDTH,
         bottom + _HEADS,
@@ -81,18 +90,25 @@ def _rows(messages: Sequence[Message], states: Sequence[Span]) -> tuple[list[_Ro
     return rows, y
 
 
-def _lifelines(bottom: float) -> str:
+def _lines(result: JourneyResult) -> dict[Party, int]:
+    """Where the lifelines are of those who take part."""
+    networks = {Party.ACCESS_POINT, Party.MODEM}
+    absent = networks - {result.network}
+    return {party: x for party, x in _X.items() if party not in absent}
+
+
+def _lifelines(lines: Mapping[Party, int], bottom: float) -> str:
     return "".join(
         element("line", x1=x, y1=_HEADS - 10, x2=x, y2=bottom + 4, class_="lifeline")
-        for x in _X.values()
+        for x in lines.values()
     )
 
 
-def _heads(y: float) -> str:
+def _heads(lines: Mapping[Party, int], y: float) -> str:
     return "".join(
         element("rect", x=x - 66, y=y, width=132, height=30, rx=4, class_="party")
         + _words(x, y + 19.5, party.value, "strong middle")
-        for party, x in _X.items()
+        for party, x in lines.items()
     )
 
 
@@ -122,10 +138,10 @@ def _state(y: float, span: Span) -> str:
     )  # fmt: skip
 
 
-def _pause(row: _Row) -> str:
+def _pause(lines: Mapping[Party, int], row: _Row) -> str:
     broken = "".join(
         element("line", x1=x, y1=row.y - 12, x2=x, y2=row.y + 12, class_="pause")
-        for party, x in _X.items()
+        for party, x in lines.items()
         if party is not Party.BOARD
     )
     return broken + _words(_GUTTER, row.y + 4, f"⋮ {row.at_s:.1f} s", "quiet end")

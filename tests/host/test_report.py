@@ -20,7 +20,7 @@ from imprint_tools.journey import (
 from imprint_tools.report import render
 from imprint_tools.report_parts import size_text, ticks
 
-BENCH, BOARD, AIR, CLOUD = Party
+BENCH, BOARD, AIR, _, CLOUD = Party
 
 RESULT = JourneyResult(
     journey="aliyun",

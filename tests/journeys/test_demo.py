@@ -20,7 +20,7 @@ _DEMO_S = 120.0
 def command(tmp: Path, *arguments: str) -> subprocess.Popen[str]:
     """`imprint demo`, whose temporary files go to `tmp`."""
     return subprocess.Popen(  # noqa: S603  our own command
-        [Path(sys.executable).with_name("imprint"), "demo", "--journey", "aliyun", *arguments],
+        [Path(sys.executable).with_name("imprint"), "demo", *arguments],
         env=os.environ | {"TMPDIR": str(tmp), "COLUMNS": "100"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -48,6 +48,50 @@ def test_json_is_one_object_with_what_was_promised(tmp_path: Path) -> None:
     assert "ONLINE" in timeline
     assert "</html>" in page.read_text()
     assert not list(tmp.iterdir()), "nothing is left"
+
+
+def test_enos_over_a_modem_as_json(tmp_path: Path) -> None:
+    """The other journey gives the same object, with the datagrams that its network counted; the
+    page has a lifeline for the modem and none for an access point; no secret is in either."""
+    tmp, page = tmp_path / "tmp", tmp_path / "journey.html"
+    tmp.mkdir()
+    arguments = ("--journey", "enos-coap", "--modem", "nrf91", "--json", "--reports", "1")
+    with command(tmp, *arguments, "--report", str(page)) as process:
+        out, timeline = process.communicate(timeout=_DEMO_S)
+    assert process.returncode == 0, timeline
+    result = json.loads(out)
+    assert (result["journey"], result["outcome"]) == ("enos-coap", "acknowledged")
+    assert (result["registrations"], result["reports"]) == (1, 1)
+    # Two sessions of three flights each way, the first one's goodbye, activation, report.
+    assert (result["datagrams_up"], result["datagrams_down"]) == (9, 8)
+    for key in ("bytes_up", "bytes_down", "heap_peak_bytes", "mpy_bytes"):
+        assert result[key] > 500
+    assert "modem → cloud" in timeline and "board → modem" in timeline
+    shown = page.read_text()
+    assert ">modem</text>" in shown and "access point" not in shown
+    assert not list(tmp.iterdir()), "nothing is left"
+
+
+@pytest.mark.parametrize(
+    ("modem", "secure_mode", "loss", "activations"),
+    [("bg95", 2, 0, 0), ("gm02s", 3, 20, 1), ("sara-r5", 2, 20, 0)],
+)
+def test_every_modem_and_loss(modem: str, secure_mode: int, loss: float, activations: int) -> None:
+    """As a library it is one call, for each kit with a modem, both secure modes, lossy air."""
+    plan = demo.Plan(
+        journey="enos-coap", modem=modem, secure_mode=secure_mode, loss=loss, reports=1
+    )
+    result = demo.run(plan)
+    assert result.ok, result.failure
+    assert result.registrations == activations
+
+
+def test_an_option_of_the_other_journey_is_refused(tmp_path: Path) -> None:
+    """What has no meaning on a journey is a mistake, which is said before anything starts."""
+    with command(tmp_path, "--journey", "enos-coap", "--chip", "esp32") as process:
+        _, errors = process.communicate(timeout=_DEMO_S)
+    assert process.returncode == 2
+    assert "--chip" in errors and "enos-coap" in errors
 
 
 @pytest.mark.parametrize(

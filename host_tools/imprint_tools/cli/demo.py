@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -20,28 +22,41 @@ from imprint_tools.recorder import Watcher
 from imprint_tools.report import render
 from imprint_tools.report_parts import size_text
 
+_OPTIONS = {
+    "aliyun": ("chip", "registration"),
+    "enos-coap": ("modem", "secure_mode", "loss"),
+}
 _HEAP = re.compile(r"\d+[kKmM]?")
 
 
-def _heap(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    if not _HEAP.fullmatch(value):
+def _heap(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    if value and not _HEAP.fullmatch(value):
         raise click.BadParameter("a number of bytes, such as 64k")
     return value
 
 
 @click.command()
-@click.option("--journey", type=click.Choice(["aliyun"]), default="aliyun", show_default=True)
-@click.option("--chip", type=click.Choice(library.CHIPS), default="esp32", show_default=True)
+@click.option(
+    "--journey", type=click.Choice(library.JOURNEYS), default="aliyun", show_default=True
+)
+@click.option("--chip", type=click.Choice(library.CHIPS), help="aliyun: the board's; esp32.")
 @click.option(
     "--registration",
     type=click.Choice(library.REGISTRATIONS),
-    default="regnwl",
-    show_default=True,
-    help="How the unit gets its credential; none: a deviceSecret is burned.",
+    help="aliyun: how the unit gets its credential; regnwl. none: a deviceSecret is burned.",
 )
 @click.option(
-    "--heap", default="64k", show_default=True, callback=_heap, help="MicroPython's heap."
+    "--modem", type=click.Choice(library.MODEMS), help="enos-coap: its family, on a kit; nrf91."
 )
+@click.option(
+    "--secure-mode",
+    type=click.Choice([str(mode) for mode in library.SECURE_MODES]),
+    help="enos-coap: 3, the unit activates itself (default), or 2, its deviceSecret is burned.",
+)
+@click.option(
+    "--loss", type=click.FloatRange(0, 90), help="enos-coap: datagrams lost each way, in percent."
+)
+@click.option("--heap", callback=_heap, help="MicroPython's heap; 64k, enos-coap: 96k.")
 @click.option(
     "--reports", type=click.IntRange(1, 1000), default=3, show_default=True,
     help="Telemetry reports to wait for.",
@@ -56,13 +71,12 @@ def _heap(_context: click.Context, _parameter: click.Parameter, value: str) -> s
 @json_option
 def demo(
     journey: str,
-    chip: str,
-    registration: str,
-    heap: str,
+    heap: str | None,
     reports: int,
     page: Path | None,
     keep: bool,
     as_json: bool,
+    **of_journey: str | float | None,
 ) -> None:
     """Take a blank virtual board to telemetry in a local cloud, with the real tools.
 
@@ -70,9 +84,10 @@ def demo(
     """
     if page is not None and not page.parent.is_dir():
         raise click.BadParameter(f"there is no folder {page.parent}", param_hint="--report")
+    chosen = _chosen(journey, of_journey)
     console = Console(stderr=as_json, highlight=False)
     folder = Path(tempfile.mkdtemp(prefix="imprint-demo-")) if keep else None
-    plan = library.Plan(chip=chip, registration=registration, heap=heap, reports=reports)
+    plan = library.Plan(journey=journey, heap=heap, reports=reports, **chosen)
     with console.status("") as status:
         result = library.run(plan, watcher=_Timeline(console, status), folder=folder)
     if page is not None:
@@ -86,6 +101,17 @@ def demo(
         error = JourneyFailedError(result.failure, next_step=result.next_step)
         report_error(error, as_json=False)
         sys.exit(error.exit_code)
+
+
+def _chosen(journey: str, options: Mapping[str, str | float | None]) -> dict[str, Any]:
+    """Of the options that belong to one journey those that were given, as fields of the plan."""
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if name not in _OPTIONS[journey]:
+            raise click.UsageError(f"--{name.replace('_', '-')} is no option of {journey}")
+    if "secure_mode" in given:
+        given["secure_mode"] = int(given["secure_mode"])
+    return given
 
 
 class _Timeline(Watcher):
@@ -136,11 +162,14 @@ class _Timeline(Watcher):
 def _summary(result: JourneyResult, page: Path | None, folder: Path | None) -> Text:
     verdict = "acknowledged telemetry" if result.ok else "no telemetry acknowledged"
     peak = "not seen" if result.heap_peak_bytes is None else size_text(result.heap_peak_bytes)
+    datagrams = ""
+    if result.datagrams_up is not None:
+        datagrams = f" in {result.datagrams_up} and {result.datagrams_down} datagrams"
     lines = [
         f"{verdict} after {result.seconds:.1f} s; "
         f"reports: {result.reports}, registrations: {result.registrations}",
-        f"{size_text(result.bytes_up)} up, {size_text(result.bytes_down)} down; heap peak {peak}; "
-        f"firmware {size_text(result.mpy_bytes)} as .mpy",
+        f"{size_text(result.bytes_up)} up, {size_text(result.bytes_down)} down{datagrams}; "
+        f"heap peak {peak}; firmware {size_text(result.mpy_bytes)} as .mpy",
     ]
     if page is not None:
         lines.append(f"report: {page}")

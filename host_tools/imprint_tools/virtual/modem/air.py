@@ -71,6 +71,8 @@ class Air:
         self.reachable = True
         """False: the downlink is lost, because the modem sleeps."""
         self.on_traffic: Callable[[], None] = lambda: None
+        self.on_datagram: Callable[[bool, bytes], None] = lambda _up, _data: None
+        """Each one that is sent (True), lost or not, and each that is heard (False)."""
         self._clock = clock
         self._rng = random.Random(seed)  # noqa: S311  weather is no secret
         self._paths: set[Path] = set()
@@ -167,6 +169,7 @@ class Path:
 
     def send(self, data: bytes) -> None:
         sock = self._socket  # of now: a rebinding while it is on its way does not touch it
+        self._air.on_datagram(True, data)
         self._air.carry_up(len(data), lambda: _send(sock, data))
 
     def rebind(self) -> None:
@@ -201,6 +204,7 @@ class Path:
 
     def _deliver(self, sock: socket.socket, data: bytes) -> None:
         if sock is self._socket and self._air.arrive(len(data)):
+            self._air.on_datagram(False, data)
             self._on_datagram(data)
 
 

@@ -54,13 +54,15 @@ class Modem:
         boot_s: float = 0.5,
         retransmit_s: tuple[float, float] = (1.0, 60.0),
         on_command: Callable[[str], None] = lambda _line: None,
+        on_datagram: Callable[[bool, bytes], None] = lambda _up, _data: None,
     ) -> None:
         """`stream` is the modem's end of its UART (`Uarts.far_end(1)` of a virtual board), `pty`
         a link to a pseudo-terminal; with neither, `stream` becomes the host's end of a new pair.
 
         `boot_s` passes from power-up to the first URC, `retransmit_s` are the first and longest
         waits of DTLS before it sends again (by the host's clock, as Mbed TLS has no other),
-        `on_command` gets each command line, secrets left out. Raises KeyError: no such family.
+        `on_command` gets each command line, secrets left out, `on_datagram` each datagram that is
+        sent (True) or heard (False). Raises KeyError: no such family.
         """
         self.family = FAMILIES[family]
         self.sim, self.cell = sim or Sim(), cell or Cell()
@@ -78,7 +80,7 @@ class Modem:
         self._line = stream.dup() if stream is not None else None
         self._clock = clock or LoopClock()
         self._seed, self._boot_s, self._retransmit_s = seed, boot_s, retransmit_s
-        self._on_command = on_command
+        self._on_command, self._on_datagram = on_command, on_datagram
         self.nvm: dict[str, Any] = {}
         """What it keeps without power; keys and values are the family's own."""
         self._unsent = bytearray()
@@ -214,6 +216,7 @@ class Modem:
     async def _up(self) -> None:
         radio = Radio(self.sim, self.cell, self._clock)
         air = Air(self.routes, self.weather, self._clock, seed=self._seed)
+        air.on_datagram = self._on_datagram
         self._core = self.family(
             Parts(
                 radio=radio,

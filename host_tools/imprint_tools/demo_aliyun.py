@@ -1,0 +1,148 @@
+"""The demo's world of the journey `aliyun`: a local Aliyun behind a virtual access point."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from imprint_tools import identities
+from imprint_tools.demo_world import INTERVAL_S, MakeBoard, Tally, World
+from imprint_tools.identities import Identity
+from imprint_tools.journey import Party
+from imprint_tools.localcloud.aliyun import AliyunCloud
+from imprint_tools.recorder import Recorder
+from imprint_tools.virtual.board import Board
+from imprint_tools.virtual.network import AccessPoint
+
+_SSID = "imprint-bench"
+_NTP_PORT = 123
+
+BOARD, AIR, CLOUD = Party.BOARD, Party.ACCESS_POINT, Party.CLOUD
+
+
+class AliyunWorld(World):
+    """`registration` is how the unit gets its credential."""
+
+    JOURNEY = "aliyun"
+    NETWORK = AIR
+    HEAP = "64k"
+
+    # There from the start of each on
+    _cloud: AliyunCloud
+    _air: AccessPoint
+
+    def __init__(self, recorder: Recorder, *, chip: str, registration: str) -> None:
+        super().__init__(recorder, f"{chip}-generic", ("clouds/aliyun*.py", "net/mqtt_session.py"))
+        self._registration = registration
+        self._password = secrets.token_hex(8)
+        self._tally = Tally()
+
+    def start_cloud(self, stack: ExitStack, folder: Path) -> None:
+        self._cloud = stack.enter_context(AliyunCloud(folder))
+
+    def start_board(self, stack: ExitStack, make: MakeBoard) -> Board:
+        self._air = AccessPoint(
+            _SSID, self._password, self._cloud.endpoints, on_event=self._tell_air
+        )
+        return stack.enter_context(make(access_point=self._air))
+
+    def facts(self) -> dict[str, str]:
+        return {
+            "Cloud": f"Aliyun IoT Platform (local), {self._cloud.config.region}",
+            "Registration": self._registration,
+            "Wi-Fi": f"{_SSID} (virtual access point)",
+        }
+
+    def identity(self, mac: str) -> Identity:
+        cloud = self._cloud
+        product_key = cloud.create_product()
+        raw: dict[str, Any] = {
+            "journey": self.JOURNEY,
+            "product_key": product_key,
+            "registration": self._registration,
+            "root_ca": str(cloud.ca_pem.resolve()),
+            "region": cloud.config.region,
+            "wifi_ssid": _SSID,
+            "wifi_password": self._password,
+            "interval_s": INTERVAL_S,
+        }
+        if self._registration == "none":
+            raw["device_name"] = mac
+            raw["device_secret"] = cloud.create_device(product_key, mac).reveal().decode()
+        else:
+            raw["product_secret"] = cloud.product_secret(product_key).reveal().decode()
+            if self._registration == "register":
+                cloud.create_device(product_key, mac)
+        return identities.check(raw, origin="the demo", folder=cloud.folder)
+
+    def look_back(self) -> None:
+        self.recorder.take_log(self._cloud.events, self._tell_cloud)
+        registrations = sum(d["registrations"] for d in self._cloud.devices())
+        up, down = self._air.bytes_up, self._air.bytes_down
+        self.recorder.sample_traffic(up, down)
+        self._tally = Tally(registrations, up, down)
+
+    def tally(self) -> Tally:
+        return self._tally
+
+    # -- their words ----------------------------------------------------------------------------
+
+    def _tell_air(self, event: Mapping[str, Any]) -> None:
+        say, at_s = self.recorder.say, event["t"] - self.recorder.began
+        match event["event"]:
+            case "join":
+                say(BOARD, AIR, f"joins {event['ssid']}", at_s=at_s)
+            case "leave":
+                say(BOARD, AIR, f"leaves {event['ssid']}", at_s=at_s)
+            case "lookup" if not event["found"]:
+                say(AIR, BOARD, f"no such name: {event['host']}", ok=False, at_s=at_s)
+            case "open" if event["port"] == _NTP_PORT:
+                say(BOARD, AIR, "asks for the time, SNTP", at_s=at_s)
+            case "open":
+                say(BOARD, CLOUD, f"TCP to {event['host']}:{event['port']}", at_s=at_s)
+
+    def _tell_cloud(self, event: Mapping[str, Any], at_s: float) -> None:
+        def say(
+            sender: Party, receiver: Party, text: str, size: int | None = None, ok: bool = True
+        ) -> None:
+            self.recorder.say(sender, receiver, text, size, ok=ok, at_s=at_s)
+
+        match event["kind"]:
+            case "open" if event["tls"]:
+                say(BOARD, CLOUD, "TLS 1.2: chain and name verified")
+            case "tls-failed":
+                say(BOARD, CLOUD, f"TLS failed: {event['detail']}", ok=False)
+            case "registered":
+                say(BOARD, CLOUD, f"CONNECT {event['auth']}: signed with the productSecret")
+            case "login":
+                say(BOARD, CLOUD, f"CONNECT {_AUTH[event['auth']]}")
+                say(CLOUD, BOARD, "CONNACK: accepted")
+            case "refused":
+                say(CLOUD, BOARD, f"CONNACK {event['code']}: {event['reason']}", ok=False)
+            case "subscribe":
+                say(BOARD, CLOUD, f"SUBSCRIBE {_short(event['filter'])}")
+            case "publish":
+                say(BOARD, CLOUD, _short(event["topic"]), event["bytes"])
+            case "report":
+                good = event["code"] == 200 and event["replied"]
+                if good:
+                    self.recorder.acknowledged.add(str(event["id"]))
+                names = ", ".join(event["names"])
+                say(CLOUD, CLOUD, f"report {event['id']} recorded: {names}", ok=good)
+            case "down":
+                say(CLOUD, BOARD, _short(event["topic"]), event["bytes"])
+            case "close":
+                size = event["bytes_up"] + event["bytes_down"]
+                say(CLOUD, CLOUD, f"{event['reason']}; MQTT in all", size)
+
+
+_AUTH = {"connwl": "connwl: by the deviceToken", "signed": "signed with the deviceSecret"}
+
+
+def _short(topic: str) -> str:
+    """A topic without what is the same in all of them: /sys/{productKey}/{deviceName}."""
+    parts = topic.split("/")
+    return "/".join(parts[4:]) if parts[:2] == ["", "sys"] and len(parts) > 4 else topic

@@ -1,0 +1,75 @@
+"""What the demo does not know of a journey: its cloud, its network, and their words."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from imprint_tools.identities import Identity
+from imprint_tools.journey import Party
+from imprint_tools.recorder import Recorder
+from imprint_tools.virtual.board import Board
+from imprint_tools.virtual.network import AccessPoint
+
+INTERVAL_S = 1
+"""Between two reports."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What cloud and network have counted. `datagrams_*` are None where the way is a stream."""
+
+    registrations: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    datagrams_up: int | None = None
+    datagrams_down: int | None = None
+
+
+class MakeBoard(Protocol):
+    """A board without power, all but whose network is settled."""
+
+    def __call__(self, *, access_point: AccessPoint | None = None) -> Board: ...
+
+
+class World(ABC):
+    """All around the board on one journey. The methods are called in this order."""
+
+    JOURNEY: ClassVar[str]
+    NETWORK: ClassVar[Party]
+    HEAP: ClassVar[str]
+    """MicroPython's, in which the journey has room."""
+
+    def __init__(self, recorder: Recorder, kit: str, modules: tuple[str, ...]) -> None:
+        """`kit` names the board in boards/; `modules` are the patterns of the firmware's modules
+        that a board of this journey imports by names which it makes up while it runs."""
+        self.recorder = recorder
+        self.kit = kit
+        self.modules = modules
+
+    @abstractmethod
+    def start_cloud(self, stack: ExitStack, folder: Path) -> None:
+        """A local cloud, until the stack unwinds."""
+
+    @abstractmethod
+    def start_board(self, stack: ExitStack, make: MakeBoard) -> Board:
+        """A board that reaches the cloud, until the stack unwinds."""
+
+    @abstractmethod
+    def facts(self) -> dict[str, str]:
+        """Name and value of what a reader wants to know about cloud and network."""
+
+    @abstractmethod
+    def identity(self, mac: str) -> Identity:
+        """What the unit is told: a product made for this journey, and no more than it needs."""
+
+    @abstractmethod
+    def look_back(self) -> None:
+        """Note what cloud and network know by now."""
+
+    @abstractmethod
+    def tally(self) -> Tally:
+        """The counts as of the last look back."""
