@@ -29,7 +29,8 @@ Written by `make docs` from `host_tools/imprint_tools/errors.py` and `firmware/i
 ## On the host
 
 A command that fails says what and why, then the next step, on stderr; under `--json` the same
-is one object on stdout. Exit status 0 is success, 1 a bug (with its traceback), 2 wrong usage.
+is one object on stdout. Exit status 0 is success, 1 a bug (with its traceback), 2 wrong usage, 130
+Ctrl-C.
 
 | exit status | code | what happened |
 |---|---|---|

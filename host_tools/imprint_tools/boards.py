@@ -45,6 +45,15 @@ class FirmwareSource:
 
 
 @dataclass(frozen=True)
+class ModemPort:
+    """The modem on the board: its AT dialect, and the UART that leads to it."""
+
+    family: str
+    uart: int
+    baud: int
+
+
+@dataclass(frozen=True)
 class Board:
     """A kind of board. Offsets and sizes in bytes; `name` is the file's name without `.toml`."""
 
@@ -58,6 +67,7 @@ class Board:
     console_baud: int = 115200
     flash_baud: int = 460800
     firmware: FirmwareSource | None = None
+    modem: ModemPort | None = None
     pins: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
@@ -108,6 +118,16 @@ def load(name_or_path: str | Path) -> Board:
             f"{path}: {where}: {rule}" if where else f"{path}: {rule}",
             next_step="boards/schema.json lists the keys and what they may hold.",
         )
+    board = _board_of(path, document)
+    if board.modem and not {"modem_tx", "modem_rx"} <= board.pins.keys():
+        raise BoardFileError(
+            f"{path}: pins: modem_tx and modem_rx are missing",
+            next_step="Name the GPIOs of the modem's UART, or leave out the table modem.",
+        )
+    return board
+
+
+def _board_of(path: Path, document: Mapping[str, Any]) -> Board:
     try:
         board = _board(path.stem, document)
         _check_layout(board)
@@ -127,6 +147,7 @@ def _board(name: str, document: Mapping[str, Any]) -> Board:
         flash_frequency=flash["frequency"],
         partitions=tuple(_partition(*item) for item in document["partitions"].items()),
         firmware=FirmwareSource(**document["firmware"]) if "firmware" in document else None,
+        modem=ModemPort(**document["modem"]) if "modem" in document else None,
         pins=MappingProxyType(document.get("pins", {})),
         **serial,
     )

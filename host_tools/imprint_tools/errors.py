@@ -12,21 +12,26 @@ traceback.
       the world's weather  RuntimeMissingError 30, FetchError 31
       the bench's          BenchStateError 40, JourneyFailedError 41
 
-Exit status 0 is success, 1 a bug, 2 wrong usage (click's own).
+Exit status 0 is success, 1 a bug, 2 wrong usage (click's own), 130 Ctrl-C.
 """
 
 from __future__ import annotations
 
 
 class ImprintError(Exception):
-    """An expected failure. `message` says what happened and why; it never holds a secret."""
+    """An expected failure. `message` says what happened and why; it never holds a secret.
+
+    A class has a next step of its own, for where nothing better is known.
+    """
 
     code = "imprint"
     exit_code = 1
+    next_step = ""
 
     def __init__(self, message: str, *, next_step: str = "") -> None:
         super().__init__(message)
-        self.next_step = next_step
+        if next_step:
+            self.next_step = next_step
 
 
 class IdentityError(ImprintError):
@@ -34,6 +39,7 @@ class IdentityError(ImprintError):
 
     code = "identity-invalid"
     exit_code = 10
+    next_step = "Correct the identity; the page of its journey in docs/ lists the fields."
 
 
 class BoardFileError(ImprintError):
@@ -41,6 +47,7 @@ class BoardFileError(ImprintError):
 
     code = "board-file-invalid"
     exit_code = 11
+    next_step = "Correct it; boards/README.md and boards/schema.json say what it may hold."
 
 
 class FirmwareFileError(ImprintError):
@@ -48,6 +55,7 @@ class FirmwareFileError(ImprintError):
 
     code = "firmware-file-invalid"
     exit_code = 12
+    next_step = "Download MicroPython's .bin for this chip again."
 
 
 class ImageError(ImprintError):
@@ -55,6 +63,7 @@ class ImageError(ImprintError):
 
     code = "image-invalid"
     exit_code = 13
+    next_step = "Correct what is named; `imprint image --help` says what it takes."
 
 
 class PortError(ImprintError):
@@ -62,6 +71,7 @@ class PortError(ImprintError):
 
     code = "port-unavailable"
     exit_code = 20
+    next_step = "Check the cable; `python -m serial.tools.list_ports` lists the ports."
 
 
 class ChipMismatchError(ImprintError):
@@ -69,6 +79,7 @@ class ChipMismatchError(ImprintError):
 
     code = "chip-mismatch"
     exit_code = 21
+    next_step = "Name the board that this is with --board."
 
 
 class FlashError(ImprintError):
@@ -76,6 +87,7 @@ class FlashError(ImprintError):
 
     code = "flash-failed"
     exit_code = 22
+    next_step = "Flash again, with a lower --baud if it repeats."
 
 
 class DeviceError(ImprintError):
@@ -83,6 +95,7 @@ class DeviceError(ImprintError):
 
     code = "device-error"
     exit_code = 23
+    next_step = "Reset the board and try again; if it repeats, flash it: imprint flash."
 
 
 class VerifyError(ImprintError):
@@ -90,6 +103,7 @@ class VerifyError(ImprintError):
 
     code = "verify-mismatch"
     exit_code = 24
+    next_step = "Write it again: imprint flash for files, imprint inject for the identity."
 
 
 class RuntimeMissingError(ImprintError):
@@ -97,6 +111,7 @@ class RuntimeMissingError(ImprintError):
 
     code = "runtime-missing"
     exit_code = 30
+    next_step = "imprint runtime install"
 
 
 class FetchError(ImprintError):
@@ -104,6 +119,7 @@ class FetchError(ImprintError):
 
     code = "fetch-failed"
     exit_code = 31
+    next_step = "Check the network and try again."
 
 
 class BenchStateError(ImprintError):
@@ -111,6 +127,7 @@ class BenchStateError(ImprintError):
 
     code = "bench-state"
     exit_code = 40
+    next_step = "Look at `imprint board list`, and at the logs in its folder."
 
 
 class JourneyFailedError(ImprintError):
@@ -118,3 +135,4 @@ class JourneyFailedError(ImprintError):
 
     code = "journey-failed"
     exit_code = 41
+    next_step = "Look at the board's console: imprint demo --keep."

@@ -67,7 +67,8 @@ def charts(result: JourneyResult) -> str:
 def _last_moment(result: JourneyResult) -> float:
     moments = [result.seconds]
     moments += [span.end_s for span in result.states]
-    moments += [sample.at_s for sample in (*result.traffic, *result.heap)]
+    moments += [sample.at_s for sample in result.traffic]
+    moments += [sample.at_s for sample in result.heap]
     return max(moments)
 
 

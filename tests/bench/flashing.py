@@ -21,11 +21,12 @@ from typing import Self
 from imprint_tools import flash, image, inject, nvs, runtime
 from imprint_tools.paths import firmware_dir
 from imprint_tools.virtual.board import Board
-from lab import KIND, Lab, first_report, flash_of
+from lab import KIND, Lab, first_report, flash_of, images, sources
 from measure import Figure, Row, Section, alternate
 
 _BOOT_S = 20.0
 _PROCESS_S = 120.0
+_HEAP = "128k"  # what is copied as source is compiled on the board, which takes more than 64k
 
 _APP_BYTES = 1_600_000  # of an official build for the ESP32
 
@@ -103,8 +104,9 @@ class Rig:
             realtime=line is not None,
             baud=line.repl if line else KIND.console_baud,
             access_point=lab.air(),
+            heap=_HEAP,
         )
-        self._images = _boot_files() | image.mpy_files(firmware_dir())
+        self._images = images()
 
     def __enter__(self) -> Self:
         self._board.start()
@@ -216,10 +218,8 @@ class Rig:
 
 def measure(lab: Lab) -> Section:
     """First what takes time, line by line, then what does not depend on the line."""
-    package = _sources()
-    compiled_package = image.mpy_files(firmware_dir())
-    source = Payload("source", lab.folder / "py", _boot_files() | package)
-    compiled = Payload(".mpy", lab.folder / "mpy", _boot_files() | compiled_package)
+    source = Payload("source", lab.folder / "py", sources())
+    compiled = Payload(".mpy", lab.folder / "mpy", images())
     with Rig(lab, _LINE) as rig:
         compressed = _compressed(rig.segments())
         times, amounts = _against(rig, source, 1 if lab.quick else 3, aim=">= 5")
@@ -262,8 +262,9 @@ def _other_lines(lab: Lab, source: Payload) -> list[Row]:
 def _with_micropython(lab: Lab) -> Row:
     """Onto a blank board, with an application of an official build's weight."""
     found = runtime.find("i386").root
-    files = [found] if found.is_file() else sorted(p for p in found.rglob("*") if p.is_file())
-    ballast = b"".join(path.read_bytes() for path in files)[:_APP_BYTES]
+    files = [found] if found.is_file() else [p for p in found.rglob("*") if p.is_file()]
+    files.sort(key=lambda path: path.stat().st_size, reverse=True)  # machine code, not tables
+    ballast = b"".join(path.read_bytes() for path in files[:4])[:_APP_BYTES]
     firmware = image.virtual_firmware(KIND, ballast=ballast)
     file = lab.folder / "firmware.bin"
     file.write_bytes(firmware)
@@ -318,13 +319,3 @@ def _compressed(segments: Sequence[flash.Segment]) -> int:
 
 def _total(payload: Payload) -> int:
     return sum(map(len, payload.files.values()))
-
-
-def _boot_files() -> dict[str, bytes]:
-    return {name: (firmware_dir() / name).read_bytes() for name in image.SOURCES}
-
-
-def _sources() -> dict[str, bytes]:
-    root = firmware_dir()
-    found = (root / "imprint").rglob("*.py")
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in found}

@@ -101,9 +101,14 @@ class Lab:
         """A whole flash: MicroPython, imprint's firmware, blank NVS."""
         return flash_of(image.build_vfs(KIND, firmware_dir()))
 
-    def unit(self) -> bytes:
-        """The same with the identity of a unit that was never there before."""
-        return with_nvs(self.firmware, self.identity())
+    @cached_property
+    def firmware_source(self) -> bytes:
+        """The same with its modules as source."""
+        return flash_of(image.pack_vfs(sources(), KIND.vfs.size))
+
+    def unit(self, firmware: bytes | None = None) -> bytes:
+        """The firmware with the identity of a unit that was never there before."""
+        return with_nvs(firmware or self.firmware, self.identity())
 
 
 def flash_of(vfs: bytes | None = None) -> bytes:
@@ -120,6 +125,22 @@ def with_nvs(content: bytes, identity: Identity) -> bytes:
     part = KIND.nvs
     nvs = image.build_nvs(identity.entries(), part.size)
     return content[: part.offset] + nvs + content[part.end :]
+
+
+def images() -> dict[str, bytes]:
+    """The files of the firmware by their path on the board, its modules compiled."""
+    return _boot_files() | image.mpy_files(firmware_dir())
+
+
+def sources() -> dict[str, bytes]:
+    """The same as people copy them."""
+    root = firmware_dir()
+    found = (root / "imprint").rglob("*.py")
+    return _boot_files() | {p.relative_to(root).as_posix(): p.read_bytes() for p in found}
+
+
+def _boot_files() -> dict[str, bytes]:
+    return {name: (firmware_dir() / name).read_bytes() for name in image.SOURCES}
 
 
 def first_report(board: Board, timeout_s: float) -> dict[str, Moment]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from typing import Any
 
 from imprint_tools.localcloud.coap_codec import Kind, Message, dump, parse
@@ -27,6 +28,7 @@ GET, POST, PUT = 1, 2, 3
 CCM_8, CBC_SHA256 = "TLS-PSK-WITH-AES-128-CCM-8", "TLS-PSK-WITH-AES-128-CBC-SHA256"
 URI_PATH = 11
 WAIT_S = 10.0
+_RETRANSMIT_S = 0.1
 _OVER = HandshakeStep["HANDSHAKE_OVER"]
 
 
@@ -54,6 +56,7 @@ class EnosDevice:
             ciphers=suites,
             pre_shared_key=(identity, psk(secret).reveal()),
             lowest_supported_version=DTLSVersion.DTLSv1_2,
+            handshake_timeout_min=_RETRANSMIT_S,
         )
         self.tls = ClientContext(configuration).wrap_buffers(None)
         self.message_id = 100
@@ -71,21 +74,35 @@ class EnosDevice:
     def address(self) -> list[Any]:
         return list(self.sock.getsockname())
 
-    def handshake(self) -> EnosDevice:
-        """Raises RefusedError, and TimeoutError when no answer comes."""
+    def handshake(self, within_s: float = WAIT_S) -> EnosDevice:
+        """Raises RefusedError, or TimeoutError when no answer comes; the socket is closed then."""
+        until = time.monotonic() + within_s
+        self.sock.settimeout(_RETRANSMIT_S)
         try:
             while self.tls._handshake_state is not _OVER:
-                try:
-                    self.tls.do_handshake()
-                except WantWriteError:
-                    self.flush()
-                except WantReadError:
-                    self.flush()
-                    self.tls.receive_from_network(self.datagram())
+                self._step(until)
         except TLSError as error:
+            self.sock.close()
             raise RefusedError(str(error)) from None
+        except TimeoutError:
+            self.sock.close()
+            raise
+        self.sock.settimeout(WAIT_S)
         self.flush()
         return self
+
+    def _step(self, until: float) -> None:
+        try:
+            self.tls.do_handshake()
+        except WantWriteError:
+            self.flush()
+        except WantReadError:
+            self.flush()
+            try:
+                self.tls.receive_from_network(self.datagram())
+            except TimeoutError:
+                if time.monotonic() > until:
+                    raise
 
     def flush(self) -> None:
         data = self.tls.peek_outgoing(65536)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
+from imprint_tools.errors import ImprintError
 from imprint_tools.virtual.board import Board
 from test_flash import merged
 from test_identities import CANARY, GOOD, certificate
@@ -141,3 +142,43 @@ def test_no_port_is_an_error_with_a_way_out(unit: Path) -> None:
     """Where no ESP board is plugged in, the message says how to name a port."""
     done = imprint("inject", "--identity", unit, env={"PATH": "/nowhere"})
     assert (done.returncode, "--port" in done.stderr) == (20, True)
+
+
+@pytest.mark.parametrize("arguments", [["flash"], ["no-such-command"], ["image", "show", "none"]])
+def test_wrong_usage_is_json_too(arguments: list[str]) -> None:
+    """A script that asked for JSON gets it whatever went wrong, with click's own status."""
+    done = imprint(*arguments, "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["code"] == "usage"
+    assert done.stderr
+
+
+def test_each_line_of_a_monitor_is_json(board: Board) -> None:
+    """The error at its end is one line like all before it."""
+    done = imprint("monitor", "--port", board.url, "--json", "--until", "x", "--timeout", "0.1")
+    assert done.returncode == 23
+    assert "error" in [json.loads(line) for line in done.stdout.splitlines()][-1]
+
+
+def test_ctrl_c_has_a_status_of_its_own(unit: Path) -> None:
+    """130, as shells have it, and not the status of a bug; a prompt that ends counts as one."""
+    done = imprint(
+        "image", "build", "--board", "esp32-generic", "--identity", "prompt", "-o", unit,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert (done.returncode, "Traceback" in done.stderr) == (130, False)
+
+
+def test_an_output_that_cannot_be_made_is_named(unit: Path) -> None:
+    """Where a file stands there is no folder to be made."""
+    done = imprint("image", "build", "--board", "esp32-generic", "-o", unit)
+    assert (done.returncode, str(unit) in done.stderr) == (13, True)
+
+
+def _classes(base: type[ImprintError]) -> list[type[ImprintError]]:
+    return [found for kind in base.__subclasses__() for found in (kind, *_classes(kind))]
+
+
+def test_every_error_has_a_next_step() -> None:
+    """Where a raise names none, its class does."""
+    assert [kind.__name__ for kind in _classes(ImprintError) if not kind("").next_step] == []

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import importlib
 import sys
+from typing import Any
 
 import click
 
-from imprint_tools.cli.output import report_error
+from imprint_tools.cli.output import note, report_error, report_usage
 from imprint_tools.errors import ImprintError
 
 _COMMANDS = (
     "board", "cloud", "demo", "flash", "image", "inject", "modem", "monitor", "runtime", "verify",
 )  # fmt: skip
+
+
+_INTERRUPTED = 130  # 128 and SIGINT's number, as shells have it
 
 
 class _LazyGroup(click.Group):
@@ -30,6 +34,17 @@ class _LazyGroup(click.Group):
         command: click.Command = getattr(module, cmd_name)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            if _wants_json():
+                report_usage(error)
+            raise
+        except (KeyboardInterrupt, click.Abort):
+            note("\nimprint: interrupted")
+            ctx.exit(_INTERRUPTED)
+
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="imprint", message="%(prog)s %(version)s")
@@ -42,5 +57,10 @@ def main() -> None:
     try:
         cli(prog_name="imprint")
     except ImprintError as error:
-        report_error(error, as_json="--json" in sys.argv[1:])
+        report_error(error, as_json=_wants_json())
         sys.exit(error.exit_code)
+
+
+def _wants_json() -> bool:
+    # Asked of the command line, since an error may come before a command has parsed its own.
+    return "--json" in sys.argv[1:]

@@ -68,6 +68,8 @@ def demo(
 
     Exit status 0 says that the cloud has acknowledged telemetry. Nothing leaves this machine.
     """
+    if page is not None and not page.parent.is_dir():
+        raise click.BadParameter(f"there is no folder {page.parent}", param_hint="--report")
     console = Console(stderr=as_json, highlight=False)
     folder = Path(tempfile.mkdtemp(prefix="imprint-demo-")) if keep else None
     plan = library.Plan(chip=chip, registration=registration, heap=heap, reports=reports)

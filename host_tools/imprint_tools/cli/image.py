@@ -73,7 +73,10 @@ def build(
     if one_file:
         _write(output, library.merge(segments), private=nvs is not None)
     else:
-        output.mkdir(parents=True, exist_ok=True)
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ImageError(f"{output} cannot be made: {error.strerror}") from None
         for segment in segments:
             _write(output / f"{segment.label}.bin", segment.data, private=segment.data is nvs)
     records = [_record(segment, secret=segment.data is nvs) for segment in segments]

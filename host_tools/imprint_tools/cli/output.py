@@ -15,9 +15,9 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 def json_option(function: _F) -> _F:
     """Add `--json` (parameter `as_json`): one JSON document on stdout, nothing else there."""
-    return click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")(
-        function
-    )
+    return click.option(
+        "--json", "as_json", is_flag=True, help="JSON on stdout, and nothing else there."
+    )(function)
 
 
 def emit(result: Mapping[str, Any] | list[Any], text: str, *, as_json: bool) -> None:
@@ -36,12 +36,15 @@ def report_error(error: ImprintError, *, as_json: bool) -> None:
     if error.next_step:
         note(f"  next: {error.next_step}")
     if as_json:
-        document = {
-            "error": {
-                "code": error.code,
-                "exit_status": error.exit_code,
-                "message": str(error),
-                "next_step": error.next_step,
-            }
-        }
-        click.echo(json.dumps(document, indent=2, sort_keys=True))
+        _echo_error(error.code, error.exit_code, str(error), error.next_step)
+
+
+def report_usage(error: click.UsageError) -> None:
+    """The JSON of a wrong use, which click itself explains on stderr."""
+    _echo_error("usage", error.exit_code, error.format_message(), "See --help.")
+
+
+def _echo_error(code: str, exit_status: int, message: str, next_step: str) -> None:
+    # On one line, since `monitor` promises that each line is one object.
+    error = {"code": code, "exit_status": exit_status, "message": message, "next_step": next_step}
+    click.echo(json.dumps({"error": error}, sort_keys=True))

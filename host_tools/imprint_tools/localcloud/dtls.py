@@ -63,6 +63,8 @@ _REASONS = {
     70: "wrong-version",
     115: "unknown-identity",
 }
+_FAILURES = {0x6800: "timeout", 0x7780: "refused by the peer", 0x7880: "closed by the peer"}
+"""Mbed TLS's error numbers, where no alert of ours says more."""
 _RECORD_HEADER, _HANDSHAKE_HEADER = 13, 12
 _RANDOM_AT = _RECORD_HEADER + _HANDSHAKE_HEADER + 2
 _RANDOM_LENGTH = 32
@@ -285,10 +287,10 @@ class DtlsServer:
                 return  # not a hello that it could read; nothing is owed to it
             self._drain(buffer, address, traffic)
             self._adopt(buffer, address, random, now)
-        except TLSError:
+        except TLSError as error:
             alert = self._drain(buffer, address, traffic)
             del self._unproven[address]
-            self._events.append(Refused(address, None, _reason(alert)))
+            self._events.append(Refused(address, None, _reason(alert, error)))
 
     def _adopt(
         self, buffer: TLSWrappedBuffer, address: Address, random: bytes, now: float
@@ -311,12 +313,15 @@ class DtlsServer:
                     buffer.do_handshake()
                 except WantWriteError:
                     self._drain(buffer, session.address, session.handshake)
-        except WantReadError:
-            # A flight that its timer, or the peer's, had sent again.
-            self._drain(buffer, session.address, session.handshake)
-        except TLSError:
+                except WantReadError:
+                    # Flights that a timer, or the peer's, had sent again. Where it was ours, what
+                    # has come is still to be read.
+                    self._drain(buffer, session.address, session.handshake)
+                    if not buffer._input_buffer:
+                        return
+        except TLSError as error:
             alert = self._drain(buffer, session.address, session.handshake)
-            reason = self._keys.refused or _reason(alert)
+            reason = self._keys.refused or _reason(alert, error)
             self._give_up(peer, reason)
         else:
             self._drain(buffer, session.address, session.handshake)
@@ -454,9 +459,10 @@ def _has_cookie(hello: bytes) -> bool:
     return at < len(hello) and hello[at] > 0
 
 
-def _reason(alert: bytes) -> str:
+def _reason(alert: bytes, error: TLSError) -> str:
     """Why a handshake failed, by the alert that we sent, which is in clear until it is over."""
     if len(alert) >= _RECORD_HEADER + 2 and alert[0] == _ALERT:
         code = alert[_RECORD_HEADER + 1]
         return _REASONS.get(code, f"alert {code}")
-    return "closed by the peer"
+    number: int = getattr(error, "err", 0)  # the stub does not know it
+    return _FAILURES.get(number, f"Mbed TLS 0x{number:04x}")

@@ -35,6 +35,7 @@ _SYSTEM = ("topic", "sys")
 _ACTIVATION = ("thing", "activate", "info")
 _REPLY = "_reply"
 _LOGGED_MAX = 200
+_FLUSH_S = 1.0
 
 _REFUSALS = {
     "payload-malformed": coap.BAD_REQUEST,
@@ -82,6 +83,7 @@ class EnosPlatform:
         self._dtls = dtls.DtlsServer(self._key, config.suites, config.dtls)
         self._members: dict[int, _Member] = {}
         self._current: dict[tuple[str, str], _Member] = {}
+        self._flushed = 0.0
 
     # -- datagrams and time --------------------------------------------------------------------
 
@@ -114,6 +116,9 @@ class EnosPlatform:
             if silence > member.who.lifetime_s + self._config.session_kept_s:
                 self._dtls.close(member.session, "forgotten", tell=False)
         self._work(now)
+        if not self._flushed <= now < self._flushed + _FLUSH_S:
+            self._flushed = now
+            self._registry.flush()
 
     def close(self) -> None:
         """End every session with a close_notify; what is to be sent is then to be had."""
@@ -188,7 +193,7 @@ class EnosPlatform:
             device.activated = True
             for command in device.commands:
                 command.fetched = False  # it was not replied to, so it may never have arrived
-            self._registry.save()
+            self._registry.changed()
         else:
             member.online = self._may_activate(who)
         before = self._current.get(member.name)
@@ -243,7 +248,7 @@ class EnosPlatform:
     def _offline(self, member: _Member, reason: str) -> None:
         if member.online:
             member.online = False
-            self._registry.save()
+            self._registry.changed()
             self._log.add("offline", member.session.number, **_names(member.who), reason=reason)
 
     def _refused(self, address: dtls.Address, identity: str | None, reason: str) -> None:
@@ -256,6 +261,7 @@ class EnosPlatform:
 
     def _respond(self, member: _Member, request: Request) -> Response:
         member.device.last_seen = time.time()
+        self._registry.changed()
         try:
             if member.expired:
                 raise Refusal("session-expired")
@@ -303,7 +309,7 @@ class EnosPlatform:
         device.activations += 1
         if self._config.inferred.activated_by == "answer":
             device.activated = True
-        self._registry.save()
+        self._registry.changed()
         self._event(member, "activated", issued=device.secret.fingerprint)
         other = self._faults.take("other_device")
         params = {
@@ -356,7 +362,7 @@ class EnosPlatform:
 
     def _hand_out(self, member: _Member, command: Command) -> bytes:
         command.fetched = True
-        self._registry.save()
+        self._registry.changed()
         self._event(member, "command-fetched", id=command.id, topic=command.topic)
         return messages.request(command.id, command.topic, command.params)
 
@@ -369,7 +375,7 @@ class EnosPlatform:
         known = next((c for c in commands if (c.id, c.topic) == (message_id, topic)), None)
         if known is not None:
             commands.remove(known)
-            self._registry.save()
+            self._registry.changed()
         self._event(
             member,
             "command-reply",

@@ -1,8 +1,8 @@
 """What the local EnOS knows: products, devices and the commands that wait for them, in one file.
 
 `devices.json` is the platform's data base: it holds secrets in clear, as a data base must to check
-keys, and is readable by its owner alone. It is replaced whole at each change of what a device may
-do or is to do; what it merely reported is written when it leaves.
+keys, and is readable by its owner alone. It is replaced whole: at once for what the console
+changes, a second later at most for what a device changes by what it does.
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ class EnosRegistry:
         self._path = path
         self.products: dict[str, Product] = {}
         self._command_id = 0
+        self._changed = False
 
     def load(self) -> None:
         """Read the file, if there is one. Raises BenchStateError when it is damaged."""
@@ -146,14 +147,25 @@ class EnosRegistry:
         self.save()
         return command
 
+    def changed(self) -> None:
+        """Something is to be written down at the next `flush`: thousands of devices that log in
+        together are written down together."""
+        self._changed = True
+
+    def flush(self) -> None:
+        """Write down what was announced by `changed`."""
+        if self._changed:
+            self.save()
+
     def save(self) -> None:
         """Write everything down."""
+        self._changed = False
         document = {
             "version": 1,
             "command_id": self._command_id,
             "products": [_product_out(product) for product in self.products.values()],
         }
-        replace(self._path, json.dumps(document, indent=1).encode(), mode=0o600)
+        replace(self._path, json.dumps(document).encode(), mode=0o600)
 
 
 def _product_out(product: Product) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import binascii
 from micropython import const
 
 from imprint.errors import ImprintError, SetupError, WeatherError
-from imprint.modem.dialects.common import Common, fields, fingerprint, number
+from imprint.modem.dialects.common import Common, fields, fingerprint, length, number
 from imprint.modem.engine import Command, Wait
 from imprint.secret import Secret
 
@@ -58,7 +58,7 @@ class Dialect(Common):
 
     def raw_after(self, line: bytes) -> int:
         if line.startswith(b"+QSSLRECV:") or line.startswith(b"+QIRD:"):
-            return number(fields(line), 0) or 0
+            return length(fields(line), 0)
         return 0
 
     def parse_urc(self, line: bytes, data: "bytes | None" = None) -> "tuple | None":

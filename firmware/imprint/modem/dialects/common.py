@@ -293,6 +293,11 @@ def number(words: list, index: int) -> "int | None":
     return -int(text) if negative else int(text)
 
 
+def length(words: list, index: int) -> int:
+    """The field as the length of what follows; 0 if it is none."""
+    return max(0, number(words, index) or 0)
+
+
 def digits(lines: list, least: int, most: int, command: str) -> str:
     """The run of digits in an answer such as `+CGSN: "352656100367872"` or the digits alone."""
     for line in lines:

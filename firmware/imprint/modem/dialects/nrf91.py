@@ -24,6 +24,7 @@ from imprint.modem.dialects.common import (
     Common,
     fields,
     fingerprint,
+    length,
     number,
 )
 from imprint.modem.engine import Command
@@ -72,9 +73,9 @@ class Dialect(Common):
 
     def raw_after(self, line: bytes) -> int:
         if line.startswith(b"#XRECV:"):
-            return 2 * (number(fields(line), 2) or 0)
+            return 2 * length(fields(line), 2)
         if line.startswith(b"#XUDPDATA:"):
-            return number(fields(line), 0) or 0
+            return length(fields(line), 0)
         return 0
 
     def parse_urc(self, line: bytes, data: "bytes | None" = None) -> "tuple | None":

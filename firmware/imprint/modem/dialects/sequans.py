@@ -26,6 +26,7 @@ from imprint.modem.dialects.common import (
     Common,
     fields,
     fingerprint,
+    length,
     number,
 )
 from imprint.modem.engine import Command, Wait
@@ -61,7 +62,7 @@ class Dialect(Common):
 
     def raw_after(self, line: bytes) -> int:
         if line.startswith(b"+SQNSRECV:"):
-            return number(fields(line), 1) or 0
+            return length(fields(line), 1)
         return 0
 
     def parse_urc(self, line: bytes, data: "bytes | None" = None) -> "tuple | None":

@@ -78,7 +78,7 @@ class Air:
 
     def resolve(self, host: str) -> str | None:
         """The address of a name (an address is its own); None when no route has it."""
-        if _is_address(host):
+        if is_address(host):
             return host
         if not any(fnmatchcase(host, route.host) for route in self.routes):
             return None
@@ -212,7 +212,8 @@ def _send(sock: socket.socket | None, data: bytes) -> None:
             return  # refused by the host: on the air that is silence
 
 
-def _is_address(host: str) -> bool:
+def is_address(host: str) -> bool:
+    """Whether it is an IP address in digits."""
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
             socket.inet_pton(family, host)

@@ -79,7 +79,8 @@ class Modem:
         self._clock = clock or LoopClock()
         self._seed, self._boot_s, self._retransmit_s = seed, boot_s, retransmit_s
         self._on_command = on_command
-        self._nvm: dict[str, Any] = {}
+        self.nvm: dict[str, Any] = {}
+        """What it keeps without power; keys and values are the family's own."""
         self._unsent = bytearray()
         self._door: Door | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -223,7 +224,7 @@ class Modem:
                 imei=self.imei,
                 retransmit_s=self._retransmit_s,
                 boot_s=self._boot_s,
-                nvm=self._nvm,
+                nvm=self.nvm,
             )
         )
         self._core.on_command = self._on_command

@@ -47,8 +47,8 @@ class Quirks:
     """OK on entry to data mode (nRF91 SLM: older builds print nothing)."""
     prints_data_mode_end: bool = True
     """`#XDATAMODE: 0` on leaving it (nRF91 SLM: older builds print OK)."""
-    lost_wake_bytes: int = 1
-    """This many bytes wake a sleeping UART and are lost."""
+    lost_wake_bytes: int = 0
+    """This many bytes wake a modem from power saving mode and are lost (Sequans without RTS)."""
     gap_s: float = 0.0
     """What comes sooner than this after a final is lost (SARA-R4: 0.1, R5: 0.02)."""
     slow: dict[str, float] = field(default_factory=dict)

@@ -24,6 +24,7 @@ _BAD_DESCRIPTOR, _NOT_CONNECTED, _UNREACHABLE = 9, 107, 113
 _LEVEL, _VERSION, _SUITE, _KEY, _IDENTITY = 0, 1, 2, 8, 9
 _LEGACY = {6: 0x008C, 7: 0x008D, 12: 0x00AE, 13: 0x00AF, 16: 0x00A8, 17: 0x00A9}
 _AUTOMATIC, _ONE_BY_IANA, _LIST_BY_IANA = 0, 99, 100
+_FACTORY = {"+URAT": "7", "+UMNOPROF": "0", "+UPSV": "0"}
 _ALL = [PSK_CCM_8, PSK_CBC_SHA256]
 
 
@@ -339,7 +340,7 @@ class SaraR5(Core):
         if command.kind is Kind.SET:
             self.nvm[command.name] = ",".join(command.args)
         else:
-            self.info(f"{command.name}: {self.nvm.get(command.name, '0')}")
+            self.info(f"{command.name}: {self.nvm.get(command.name, _FACTORY[command.name])}")
 
 
 class SaraR422(SaraR5):

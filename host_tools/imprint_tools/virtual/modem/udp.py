@@ -1,7 +1,8 @@
-"""A modem without DTLS sockets: plain UDP as Quectel's BC95, BC66 and others have it (+NSO...)."""
+"""A modem without DTLS sockets: plain UDP as Quectel's BC95 and its kin have it (+NSO...)."""
 
 from __future__ import annotations
 
+from imprint_tools.virtual.modem.air import is_address
 from imprint_tools.virtual.modem.core import Core, at
 from imprint_tools.virtual.modem.grammar import BAD_PARAMETER, Command, CommandError
 from imprint_tools.virtual.modem.sockets import Socket
@@ -11,11 +12,11 @@ _LIMIT = 512
 
 
 class UdpOnly(Core):
-    """Payloads are hexadecimal, both ways."""
+    """Payloads are hexadecimal, both ways; peers are addresses, as there is no lookup."""
 
     FAMILY = "udp"
-    MODEL = ("Quectel", "BC66", "BC66NBR01A10")
-    BOOT = ("RDY",)
+    MODEL = ("Quectel", "BC95-G", "V300R100C10B657SP3")
+    BOOT = ("Neul", "OK")
     SOCKETS = 7
 
     @at("+NSOCR")
@@ -41,6 +42,8 @@ class UdpOnly(Core):
             raise CommandError(BAD_PARAMETER) from None
         sock = self.socket(handle)
         if len(data) != size or not 0 < size <= _LIMIT:
+            raise CommandError(BAD_PARAMETER)
+        if not is_address(host):
             raise CommandError(BAD_PARAMETER)
         if self._peers[handle] != (host, port):
             if not await self.dial(sock, host, port, 0):
