@@ -189,12 +189,29 @@ def test_a_reboot_at_any_command_is_healed(make_enos_bench: MakeBench, number: i
     assert bench.modem.starts == 2
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("family", DIALECTS)
+def test_a_reboot_at_every_command(make_enos_bench: MakeBench, family: str) -> None:
+    """The same at every command of a first boot, of every family."""
+    bench = make_enos_bench(family=family)
+    bench.board.power_on()
+    bench.online()
+    for number in range(1, len(bench.modem.commands)):
+        bench.new_unit()
+        bench.modem.order_reboot(number)
+        bench.board.power_on()
+        try:
+            bench.online(timeout_s=60)
+        except AssertionError as error:
+            error.add_note(f"{family} rebooted at command {number}")
+            raise
+
+
 def test_a_power_cut_at_any_write_is_healed(make_enos_bench: MakeBench) -> None:
     """The plug is pulled at flash operations of a first boot: online afterwards, all kept."""
     bench = make_enos_bench()
     for number in (1, 3, 5, 8):
-        bench.burn(bench.identity)
-        bench.cloud.reset_activation(bench.product_key, DEVICE)
+        bench.new_unit()
         burned = bench.entries()
         bench.board.cut(number, torn=number % 2 == 1)
         bench.board.power_on()
@@ -232,11 +249,13 @@ def test_a_burned_pin_opens_the_sim(make_enos_bench: MakeBench) -> None:
     bench.online()
 
 
-def test_a_silent_modem_is_waited_for(make_enos_bench: MakeBench) -> None:
-    """A modem that does not answer is a bounded wait and an error, then the unit tries again."""
-    bench = make_enos_bench()
+@pytest.mark.parametrize("wiring", [b'{"id":1}', b'{"id":1,"tx":17,"rx":16,"power_key":27}'])
+def test_a_silent_modem_is_waited_for(make_enos_bench: MakeBench, wiring: bytes) -> None:
+    """A modem that does not answer, not even when its key is pressed, if that is wired, is an
+    error after a bounded wait; then the unit tries again."""
+    bench = make_enos_bench(flash_content({"modem.json": wiring}))
     bench.modem.cut_line()
     bench.board.power_on()
-    bench.error(220, timeout_s=40)
+    bench.error(220, timeout_s=60)
     bench.modem.cut_line(deaf=False)
     bench.online()

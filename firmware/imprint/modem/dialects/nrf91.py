@@ -50,6 +50,7 @@ _SEND_MS = const(35000)  # the modem gives up after 30 s
 
 # errors.py
 _MODEM_GARBAGE = const(222)
+_MODEM_REFUSED = const(223)
 _MODEM_UNSUPPORTED = const(224)
 _PSK_NOT_STORED = const(228)
 _SESSION_REFUSED = const(229)
@@ -95,10 +96,14 @@ class Dialect(Common):
             version = yield Command(b"AT#XSMVER", prefix=b"#XSMVER:")
             self.eol = b"\r"
             self._classic = None
-        except WeatherError:
+        except WeatherError as refused:
+            if refused.code != _MODEM_REFUSED:
+                raise
             try:
                 version = yield Command(b"AT#XSLMVER", prefix=b"#XSLMVER:")
             except WeatherError as error:
+                if error.code != _MODEM_REFUSED:
+                    raise
                 raise SetupError(_MODEM_UNSUPPORTED, "no Serial Modem in the nRF91", error.number)
             from imprint.modem.dialects import nrf91_slm
 
@@ -136,6 +141,8 @@ class Dialect(Common):
             text = binascii.hexlify(key.reveal())
             yield Command(Secret(b'AT%%CMNG=0,%d,3,"%s"' % (tag, text)))
         except WeatherError as error:
+            if error.code != _MODEM_REFUSED:
+                raise
             raise SetupError(_PSK_NOT_STORED, error.detail, error.number)
         listed = yield from self._listed(tag)
         return own + listed
