@@ -31,7 +31,7 @@ class ModemUart:
         self._stream = stream
         self._feed = feed
         self._buf = bytearray(_CHUNK)
-        self._sockets: dict = {}  # by handle: told of ("data" | "closed" | "reboot", ...)
+        self._sockets: dict = {}  # by handle
         self._troubled = 0  # URCs lost and lines mutilated, when sockets were last told
 
     def run(self, talk: "Generator"):
@@ -63,7 +63,8 @@ class ModemUart:
         return True
 
     def attach(self, handle: int, socket) -> None:
-        """`socket.notify(event)` is called for what concerns that handle, and for reboots."""
+        """`socket.notify(event)` is called for what concerns that handle, for reboots and when
+        the data connection is lost."""
         self._sockets[handle] = socket
 
     def detach(self, handle: int) -> None:
@@ -116,7 +117,7 @@ class ModemUart:
         return told
 
     def _dispatch(self, event: tuple) -> None:
-        if event[0] == "reboot":
+        if event[0] in ("reboot", "pdp_lost"):
             for socket in list(self._sockets.values()):
                 socket.notify(event)
         elif event[0] in ("data", "closed"):
