@@ -304,6 +304,8 @@ class App:
         now = port.ticks_ms()
         if self._fresh or port.ticks_diff(now, self._sample_at) < 0:
             return
+        if not port.clock_is_set():  # a report of the year 2000 is worse than none
+            return
         self._sample_at = port.ticks_add(now, self._identity.interval_s * 1000)
         at_ms = port.unix_ms()
         values = self._read()
