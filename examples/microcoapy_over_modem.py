@@ -3,9 +3,9 @@
 On a unit with an NB-IoT modem, from the REPL or as application code:
 
     imprint image build --with-package ./microCoAPy ...    brings microcoapy onto the board
-    >>> import microcoapy_over_modem
     >>> from imprint.secret import Secret
-    >>> microcoapy_over_modem.main("coap.example.com", "oven/temperature", b"identity", Secret(...))
+    >>> from microcoapy_over_modem import main
+    >>> main("coap.example.com", "oven/temperature", b"identity", Secret(...))
 
 microCoAPy takes any object with sendto(bytes, address), recvfrom(n), setblocking(flag) and
 close() by `setCustomSocket`; our DatagramSocket is one. It retransmits nothing and matches no

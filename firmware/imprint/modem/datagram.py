@@ -8,7 +8,8 @@ The contract of microCoAPy's custom socket, and what of `socket` both use:
 `OSError(EAGAIN)` or, with a timeout, `OSError(ETIMEDOUT)`: nothing has come. `OSError(ENOTCONN)`:
 the session is gone (closed, reset, the modem rebooted); make a new socket. A session can also die
 without a word, when a NAT forgets it: that only the protocol above can notice.
-Errors of the modem are `imprint.errors`, so is the loss of the data connection (233). A datagram that was handed over is never repeated here.
+Errors of the modem are `imprint.errors`, so is the loss of the data connection (233). A datagram
+that was handed over is never repeated here.
 """
 
 import errno

@@ -11,9 +11,9 @@ from imprint import port
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
-    from imprint.modem.engine import Engine
+    from imprint.modem.engine import Engine, Talk
 
 _CHUNK = const(256)  # bytes: 22 ms at 115,200 baud
 _STEP_MS = const(2)
@@ -34,7 +34,7 @@ class ModemUart:
         self._sockets: dict = {}  # by handle
         self._troubled = 0  # URCs lost and lines mutilated, when sockets were last told
 
-    def run(self, talk: "Generator"):
+    def run(self, talk: "Talk"):
         """Hold a dialogue to its end: what it returns, or raises. Bounded, as each of its
         commands is; URCs that come meanwhile are dealt with afterwards.
 
