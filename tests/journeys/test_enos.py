@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -222,6 +223,34 @@ def test_a_power_cut_at_any_write_is_healed(make_enos_bench: MakeBench) -> None:
         bench.board.power_on()
         bench.online()
         assert burned.items() <= bench.entries().items()
+
+
+@pytest.mark.slow
+def test_a_modem_sleeps_between_reports_that_are_far_apart(make_enos_bench: MakeBench) -> None:
+    """Power saving is asked for, the modem sleeps, and its session is there when it wakes."""
+    bench = make_enos_bench()
+    bench.burn(bench.static(interval_s=120))
+    bench.board.power_on()
+    bench.wait("psm")
+    bench.online()
+    time.sleep(30)
+    assert bench.modem.facts()["asleep"]
+    bench.reported(timeout_s=150)
+    assert len(bench.sessions()) == 1
+
+
+@pytest.mark.slow
+def test_the_lifetime_is_kept_by_reports(make_enos_bench: MakeBench) -> None:
+    """A unit that need not report within its lifetime does, just before the cloud would take it
+    for offline, and says nothing else."""
+    bench = make_enos_bench()
+    bench.burn(bench.static(interval_s=600, lifetime_s=30))
+    bench.board.power_on()
+    bench.online()
+    before = bench.modem.counts.datagrams_up
+    bench.reported(timeout_s=40)
+    assert bench.modem.counts.datagrams_up == before + 1
+    assert not bench.events("offline")
 
 
 @pytest.mark.parametrize(
