@@ -173,6 +173,7 @@ def test_a_urc_inside_a_response() -> None:
     with Terminal(modem("bg95", quirks=quirks)) as terminal:
         terminal.ok("ATE0")
         terminal.attach()
+        terminal.ok("AT+CEREG=1")
         terminal.send(b"AT+CMEE?")
         terminal.read()
         terminal.modem.lose_network()
