@@ -102,10 +102,9 @@ class Terminal:
 
     def attach(self) -> None:
         """Full functionality, and wait for the registration."""
-        self.ok("AT+CEREG=1")
         self.ok("AT+CFUN=1")
         for _ in range(200):
-            if self.ok("AT+CEREG?")[-1].startswith(("+CEREG: 1,1", "+CEREG: 1,5")):
+            if self.ok("AT+CEREG?")[-1].split(",")[1] in ("1", "5"):
                 return
         raise AssertionError("not registered")
 

@@ -219,6 +219,8 @@ class App:
         now = port.ticks_ms()
         if self._fresh or port.ticks_diff(now, self._sample_at) < 0:
             return
+        if self._session.NEEDS_CLOCK and not port.clock_is_set():
+            return  # a report of the year 2000 is worse than none
         self._sample_at = port.ticks_add(now, self._session.period_ms)
         self._next_id += 1
         payload = self._session.report(self._next_id, self.read())

@@ -67,6 +67,8 @@ FIELDS = {  # type: dict[str, tuple[str, Any, int, int]]
     "ack_timeout_s": ("int", 1, 60, 0),
     # The modem's dialect; "none": the chip does DTLS itself, over Wi-Fi.
     "modem": ("choice", ("nrf91", "bg95", "sequans", "sara", "none"), 0, 0),
+    # The one that is offered, where the modem does not offer all and choosing is not left to it.
+    "suite": ("choice", ("psk-aes128-ccm-8", "psk-aes128-cbc-sha256"), 0, 0),
     "apn": ("host", 1, 100, 0),
     "sim_pin": ("digits", 4, 8, 1),
     "rat": ("choice", ("nb-iot", "lte-m"), 0, 0),
@@ -92,7 +94,8 @@ JOURNEYS = {  # type: dict[str, tuple[tuple[str, ...], tuple[str, ...]]]
         ("journey", "product_key", "secure_mode", "device_key_source", "host", "modem"),
         (
             "device_key", "device_secret", "product_secret", "port", "lifetime_s", "interval_s",
-            "ack_timeout_s", "apn", "sim_pin", "rat", "band", "wifi_ssid", "wifi_password",
+            "ack_timeout_s", "suite", "apn", "sim_pin", "rat", "band", "wifi_ssid",
+            "wifi_password",
         ),
     ),
 }  # fmt: skip
@@ -157,6 +160,7 @@ class Identity:
     lifetime_s: int
     ack_timeout_s: int
     modem: str
+    suite: str | None
     apn: str | None
     sim_pin: Secret | None
     rat: str

@@ -35,6 +35,8 @@ else:  # CPython; and the type checker, for whom ticks are int here, not opaque 
 _NOT_FOUND = const(-0x1102)  # ESP_ERR_NVS_NOT_FOUND
 _INVALID_LENGTH = const(-0x110C)  # ESP_ERR_NVS_INVALID_LENGTH: the buffer is too small
 
+_EARLIEST_YEAR = const(2025)  # a clock that says less was never set
+
 _BLOB_SIZES = (256, 1024, 4000)  # 4,000 is the most that one NVS page has room for
 
 
@@ -127,6 +129,11 @@ class Watchdog:
 def healthy() -> None:
     """This start has reported: the next crash begins a new count (see main.py)."""
     machine.RTC().memory(b"")
+
+
+def clock_is_set() -> bool:
+    """Whether the clock has been set: an ESP32 starts in 2000."""
+    return time.gmtime()[0] >= _EARLIEST_YEAR
 
 
 def unix_ms() -> int:

@@ -12,6 +12,7 @@ Same input, same bytes: nothing here reads a clock, a random number or the order
 from __future__ import annotations
 
 import hashlib
+import json
 import struct
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +25,7 @@ from esptool.targets import CHIP_DEFS  # type: ignore[import-untyped]
 from littlefs import LittleFS, LittleFSError
 
 from imprint_tools import nvs, partitions
-from imprint_tools.boards import Board
+from imprint_tools.boards import Board, ModemPort
 from imprint_tools.errors import BoardFileError, FirmwareFileError, ImageError
 from imprint_tools.flash import Firmware, Segment, read_firmware
 from imprint_tools.partitions import TABLE_OFFSET
@@ -36,6 +37,7 @@ SOURCES: Final = ("boot.py", "main.py")  # MicroPython starts these by name, as 
 _BLOCK = 4096
 _NO_SPACE = -28  # LFS_ERR_NOSPC
 _COMPILE_TIMEOUT_S = 30
+_RTS_CTS = 3  # machine.UART.RTS | machine.UART.CTS on an ESP32
 
 _APP_MAGIC = 0xABCD5432
 _APP_DESCRIPTION = struct.Struct("<II8x32s32s16s16s32s32s80x")  # esp_app_desc_t, 256 bytes
@@ -78,17 +80,31 @@ def compile_mpy(source: bytes, name: str) -> bytes:
 
 
 def build_vfs(board: Board, firmware_dir: Path, extra: Mapping[str, bytes] | None = None) -> bytes:
-    """The file system's partition: the firmware, and `extra` files by their path on the board.
+    """The file system's partition: the firmware, how the board's modem is wired, if it has one,
+    and `extra` files by their path on the board.
 
     Raises ImageError: something does not compile, stands twice, or does not fit.
     """
     files = {name: (firmware_dir / name).read_bytes() for name in SOURCES}
     files |= mpy_files(firmware_dir)
+    if board.modem:
+        files["modem.json"] = _wiring(board, board.modem)
     for name, data in (extra or {}).items():
         if name in files:
             raise ImageError(f"{name} is a file of the firmware; an extra file may not replace it")
         files[name] = data
     return pack_vfs(files, board.vfs.size)
+
+
+def _wiring(board: Board, modem: ModemPort) -> bytes:
+    """What links/cellular.py reads: the keywords of `machine.UART`, and two more pins."""
+    wiring = {"id": modem.uart, "baudrate": modem.baud}
+    for name in ("tx", "rx", "rts", "cts", "power_key", "reset"):
+        if f"modem_{name}" in board.pins:
+            wiring[name] = board.pins[f"modem_{name}"]
+    if {"rts", "cts"} <= wiring.keys():
+        wiring["flow"] = _RTS_CTS
+    return json.dumps(wiring).encode()
 
 
 def pack_vfs(files: Mapping[str, bytes], size: int) -> bytes:

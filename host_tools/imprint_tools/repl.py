@@ -29,6 +29,7 @@ from imprint_tools.ports import open_port
 _ENTER_TIMEOUTS_S = (1, 2, 5)
 _SILENCE_S = 10
 _BYTE_TIMEOUT_S = 10
+_RESTART = "import machine, time\nmachine.RTC().memory(b'')\ntime.sleep_ms(50)\nmachine.reset()"
 _CHUNK = 384  # bytes of data a statement: small enough for a parser on a 64 kB heap
 
 
@@ -119,13 +120,11 @@ class Repl:
             self.run("take data", f"{name} += binascii.a2b_base64({piece!r})")
 
     def restart(self) -> None:
-        """Reset the chip; the raw REPL is gone with it."""
-        self._guarded(
-            "restart",
-            lambda: self._transport.exec_raw_no_follow(
-                "import machine, time\ntime.sleep_ms(50)\nmachine.reset()"
-            ),
-        )
+        """Reset the chip; the raw REPL is gone with it.
+
+        It starts at once, however often it has failed to: see firmware/main.py for its count.
+        """
+        self._guarded("restart", lambda: self._transport.exec_raw_no_follow(_RESTART))
         self._transport.in_raw_repl = False
 
     def _enter(self) -> None:

@@ -219,6 +219,18 @@ class TestSocket(Case):
         sock.close()
         self.assertEqual(([], [("reboot",)]), (self.modem.commands, events))
 
+    def test_data_connection_lost(self):
+        """Error 233; the modem's socket is freed by close()."""
+        sock = self.connected()
+        self.modem.out = b'\r\n+QIURC: "pdpdeact",1\r\n'
+        self.uart.poll(100)
+        for call in (lambda: sock.send(b"x"), lambda: sock.recv(1)):
+            with raises(WeatherError, 233):
+                call()
+        self.modem.commands = []
+        sock.close()
+        self.assertEqual([b"AT+QSSLCLOSE=1"], self.modem.commands)
+
     def test_two_sockets(self):
         """Each is told of its own."""
         sock = self.connected()

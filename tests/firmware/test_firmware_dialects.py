@@ -152,7 +152,7 @@ class TestCommon(unittest.TestCase):
         with raises(SetupError, 225):
             self.attach((b"AT+CPIN?", b"\r\n+CME ERROR: 10\r\n"))
         busy = (b"AT+CPIN?", b"\r\n+CME ERROR: 14\r\n")
-        with raises(WeatherError, 230):
+        with raises(WeatherError, 223):
             self.attach(*[busy] * 10)
         for state in (b"+CPIN: SIM PIN", b"+CPIN: SIM PUK", b"+CPIN: SIM PIN2"):
             with raises(SetupError, 226):

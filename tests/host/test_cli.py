@@ -182,3 +182,22 @@ def _classes(base: type[ImprintError]) -> list[type[ImprintError]]:
 def test_every_error_has_a_next_step() -> None:
     """Where a raise names none, its class does."""
     assert [kind.__name__ for kind in _classes(ImprintError) if not kind("").next_step] == []
+
+
+def test_a_unit_that_was_looked_at_often_starts_at_once(board: Board, unit: Path) -> None:
+    """Restarts that a tool makes are not counted as starts that failed, which wait longer."""
+    common = ["--port", board.url]
+    imprint("flash", *common, "--board", "esp32-generic")
+    for _ in range(4):
+        imprint("verify", *common, "--board", "esp32-generic")
+    board.console.skip()
+    imprint("inject", *common, "--identity", unit)
+    board.expect(b'"boot"', 5)
+
+
+def test_a_boards_folder_is_its_owners_alone(tmp_path: Path) -> None:
+    """Its flash holds an identity; and a state folder that cannot be made is named."""
+    with Board(tmp_path / "boards" / "private", chip="esp32") as private:
+        assert private.folder.stat().st_mode & 0o777 == 0o700
+    nowhere = imprint("board", "up", "x", env={"IMPRINT_STATE": "/dev/null"})
+    assert (nowhere.returncode, "IMPRINT_STATE" in nowhere.stderr) == (40, True)

@@ -121,6 +121,16 @@ def test_micropython_mounts_the_file_system(board, tmp_path):
     assert image.pack_vfs({}, len(made)) == (tmp_path / "blank.bin").read_bytes()
 
 
+def test_a_kit_knows_how_its_modem_is_wired():
+    """The image of a board with a modem has `modem.json`; one of any other board has not."""
+    kit = boards.load("esp32-nrf9151")
+    files = image.unpack_vfs(image.build_vfs(kit, paths.firmware_dir()))
+    assert json.loads(files["modem.json"]) == {
+        "id": 1, "baudrate": 115200, "tx": 32, "rx": 33, "rts": 25, "cts": 26, "flow": 3,
+        "reset": 27,
+    }  # fmt: skip
+
+
 def test_modules_are_compiled_and_the_entry_points_are_source(board):
     """boot.py and main.py as they are, all of `imprint` as .mpy, and nothing else."""
     files = image.unpack_vfs(image.build_vfs(board, paths.firmware_dir()))

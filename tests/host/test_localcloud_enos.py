@@ -16,6 +16,7 @@ from enosdevice import (
     GET,
     POST,
     PUT,
+    URI_PATH,
     WAIT_S,
     EnosDevice,
     RefusedError,
@@ -24,9 +25,10 @@ from enosdevice import (
 )
 from imprint_tools import endpoints
 from imprint_tools.errors import BenchStateError
-from imprint_tools.localcloud.coap_codec import Message
+from imprint_tools.localcloud.coap_codec import Kind, Message, dump
 from imprint_tools.localcloud.enos import EnosCloud, EnosConfig, EnosProduct, Inferred
 from imprint_tools.localcloud.enos_auth import PskIdentity, parse_identity, psk
+from imprint_tools.localcloud.enos_platform import EnosPlatform
 from imprint_tools.localcloud.enos_registry import COMMANDS_MAX
 from imprint_tools.localcloud.faults import FOREVER
 from imprint_tools.localcloud.refusal import Refusal
@@ -38,6 +40,7 @@ CONFIG = EnosConfig(products=(PRODUCT,))
 ACTIVATE = f"/topic/ext/session/{PK}/{DK}/thing/activate/info"
 SYS = f"/topic/sys/{PK}/{DK}/"
 POINTS = SYS + "thing/measurepoint/post"
+PATH = tuple((URI_PATH, part.encode()) for part in POINTS.strip("/").split("/"))
 SET = "thing/service/measurepoint/set"
 
 
@@ -592,6 +595,26 @@ def test_a_cloud_that_goes_down_says_goodbye(cloud: EnosCloud) -> None:
     assert [event["kind"] for event in cloud.events][-3:] == [
         "offline", "session-end", "cloud-down",
     ]  # fmt: skip
+
+
+def test_a_bug_is_not_swept_under_the_carpet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its request gets no answer, the others do, and it is raised when the cloud goes down."""
+
+    def bug(*_: object) -> None:
+        raise ZeroDivisionError("made up")
+
+    cloud = EnosCloud(tmp_path / "enos", CONFIG)
+    cloud.start()
+    with online(cloud) as unit:
+        with monkeypatch.context() as patch:
+            patch.setattr(EnosPlatform, "_report", bug)
+            unit.send(dump(Message(Kind.CON, POST, 1, b"", PATH)))
+            cloud.event_log.wait("loop", timeout_s=WAIT_S)
+        assert dotted(unit.request(POST, POINTS, points({"t": 1}))) == "2.04"
+    with pytest.raises(RuntimeError, match="made up"):
+        cloud.stop()
 
 
 def test_names_that_an_identity_cannot_hold_are_refused(cloud: EnosCloud) -> None:

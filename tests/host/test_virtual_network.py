@@ -202,6 +202,19 @@ def test_cut_resets_connections(chip: VirtualChip, access_point: AccessPoint) ->
     assert chip.execute("s = connect()\ns.write(b'y')\nprint(s.read(1))") == "b'y'"
 
 
+def test_a_cloud_may_come_back_elsewhere(tmp_path: Path, echo: tuple[str, int]) -> None:
+    """Where a name leads is looked up at each connection, not at the first."""
+    routes = [Route(CLOUD, 1000, ("127.0.0.1", _closed_port()))]
+    access_point = AccessPoint(SSID, PASSWORD, [], look_up=lambda: routes)
+    with VirtualChip(tmp_path, {}, access_point=access_point) as chip:
+        chip.start()
+        chip.execute(JOIN + CONNECT + "join()")
+        with pytest.raises(Raised, match="ECONNRESET"):
+            chip.execute("connect().read(1)")
+        routes[:] = [Route(CLOUD, 1000, echo)]
+        assert chip.execute("s = connect()\ns.write(b'y')\nprint(s.read(1))") == "b'y'"
+
+
 def test_a_route_can_be_slow_and_can_break(tmp_path: Path, echo: tuple[str, int]) -> None:
     """latency_ms delays each way; drop_after_bytes resets the connection."""
     routes = [

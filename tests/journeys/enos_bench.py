@@ -32,6 +32,9 @@ DIALECTS = {
 }
 """Virtual families, and what an identity calls them."""
 
+SUITES = {"sara-r410": "psk-aes128-cbc-sha256"}
+"""What has to be burned where the family's default does not do."""
+
 
 class EnosBench(UnitBench):
     """`family` is the modem's, `modem` what else it is made with.
@@ -96,6 +99,7 @@ class EnosBench(UnitBench):
             "apn": APN,
             "interval_s": 1,
             "ack_timeout_s": 1,
+            "suite": SUITES.get(self._family),
         } | burned
         present = {name: value for name, value in raw.items() if value is not None}
         return identities.check(present, origin="the test", folder=self.cloud.folder)
@@ -105,6 +109,13 @@ class EnosBench(UnitBench):
         return self.make_identity(
             secure_mode=2, product_secret=None, device_secret=self.secret, **burned
         )
+
+    def new_unit(self) -> None:
+        """Take the power away; a unit as new from the factory, for cloud and modem, too."""
+        self.burn(self.identity)
+        self.cloud.reset_activation(self.product_key, DEVICE)
+        self.modem.stop()
+        self.modem.start()
 
     def device(self, key: str = DEVICE) -> dict[str, Any]:
         """What the console of the cloud shows of the device."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -189,12 +190,29 @@ def test_a_reboot_at_any_command_is_healed(make_enos_bench: MakeBench, number: i
     assert bench.modem.starts == 2
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("family", DIALECTS)
+def test_a_reboot_at_every_command(make_enos_bench: MakeBench, family: str) -> None:
+    """The same at every command of a first boot, of every family."""
+    bench = make_enos_bench(family=family)
+    bench.board.power_on()
+    bench.online()
+    for number in range(1, len(bench.modem.commands)):
+        bench.new_unit()
+        bench.modem.order_reboot(number)
+        bench.board.power_on()
+        try:
+            bench.online(timeout_s=60)
+        except AssertionError as error:
+            error.add_note(f"{family} rebooted at command {number}")
+            raise
+
+
 def test_a_power_cut_at_any_write_is_healed(make_enos_bench: MakeBench) -> None:
     """The plug is pulled at flash operations of a first boot: online afterwards, all kept."""
     bench = make_enos_bench()
     for number in (1, 3, 5, 8):
-        bench.burn(bench.identity)
-        bench.cloud.reset_activation(bench.product_key, DEVICE)
+        bench.new_unit()
         burned = bench.entries()
         bench.board.cut(number, torn=number % 2 == 1)
         bench.board.power_on()
@@ -205,6 +223,34 @@ def test_a_power_cut_at_any_write_is_healed(make_enos_bench: MakeBench) -> None:
         bench.board.power_on()
         bench.online()
         assert burned.items() <= bench.entries().items()
+
+
+@pytest.mark.slow
+def test_a_modem_sleeps_between_reports_that_are_far_apart(make_enos_bench: MakeBench) -> None:
+    """Power saving is asked for, the modem sleeps, and its session is there when it wakes."""
+    bench = make_enos_bench()
+    bench.burn(bench.static(interval_s=120))
+    bench.board.power_on()
+    bench.wait("psm")
+    bench.online()
+    time.sleep(30)
+    assert bench.modem.facts()["asleep"]
+    bench.reported(timeout_s=150)
+    assert len(bench.sessions()) == 1
+
+
+@pytest.mark.slow
+def test_the_lifetime_is_kept_by_reports(make_enos_bench: MakeBench) -> None:
+    """A unit that need not report within its lifetime does, just before the cloud would take it
+    for offline, and says nothing else."""
+    bench = make_enos_bench()
+    bench.burn(bench.static(interval_s=600, lifetime_s=30))
+    bench.board.power_on()
+    bench.online()
+    before = bench.modem.counts.datagrams_up
+    bench.reported(timeout_s=40)
+    assert bench.modem.counts.datagrams_up == before + 1
+    assert not bench.events("offline")
 
 
 @pytest.mark.parametrize(
@@ -232,11 +278,13 @@ def test_a_burned_pin_opens_the_sim(make_enos_bench: MakeBench) -> None:
     bench.online()
 
 
-def test_a_silent_modem_is_waited_for(make_enos_bench: MakeBench) -> None:
-    """A modem that does not answer is a bounded wait and an error, then the unit tries again."""
-    bench = make_enos_bench()
+@pytest.mark.parametrize("wiring", [b'{"id":1}', b'{"id":1,"tx":17,"rx":16,"power_key":27}'])
+def test_a_silent_modem_is_waited_for(make_enos_bench: MakeBench, wiring: bytes) -> None:
+    """A modem that does not answer, not even when its key is pressed, if that is wired, is an
+    error after a bounded wait; then the unit tries again."""
+    bench = make_enos_bench(flash_content({"modem.json": wiring}))
     bench.modem.cut_line()
     bench.board.power_on()
-    bench.error(220, timeout_s=40)
+    bench.error(220, timeout_s=60)
     bench.modem.cut_line(deaf=False)
     bench.online()

@@ -109,10 +109,12 @@ def test_an_absent_access_point_is_named(make_bench: MakeBench) -> None:
 
 
 def test_without_a_time_server_it_waits_and_heals(make_bench: MakeBench) -> None:
-    """No certificate is checked against a wrong date: the unit waits until it has the time."""
+    """No certificate is checked, and nothing measured is dated, before the unit has the time."""
     bench = make_bench(ntp=False)
     bench.board.power_on()
     bench.error(210)
+    bench.wait("state", s="LINK")
+    assert not bench.outbox()
     assert not bench.events("accept")
     bench.air.ntp = True
     bench.online()

@@ -1,8 +1,9 @@
-"""A cellular modem on UART 1: attached within a bounded time, or the reason why not.
+"""A cellular modem on a UART: attached within a bounded time, or the reason why not.
 
-`/modem.json`, which comes with the board's image, says how the modem is wired, in the keywords of
-`machine.UART`: {"tx": 17, "rx": 16, "baudrate": 115200}, and `rts`, `cts` and `flow` where it has
-them. Without that file they are the port's own defaults. The identity says which family it is.
+`/modem.json`, which the image of a kit brings (boards/), says how the modem is wired, in the
+keywords of `machine.UART`: {"id": 1, "baudrate": 115200, "tx": 32, "rx": 33, ...}; beside them
+`power_key`, a pin that presses the key while it is high, and `reset`, which resets while it is
+low. Without that file it is UART 1 with the port's own pins. The identity says which family it is.
 
 Power saving is asked for where the modem keeps its sockets in it, and where the unit reports
 seldom enough for it to save anything; the other families would have to be switched on by their
@@ -18,6 +19,7 @@ from imprint import port
 from imprint.errors import ImprintError, WeatherError
 from imprint.modem import dialects
 from imprint.modem.datagram import DatagramSocket
+from imprint.modem.dialects.common import PSK_AES128_CBC_SHA256, PSK_AES128_CCM_8
 from imprint.modem.engine import Engine
 from imprint.modem.uart import ModemUart
 
@@ -28,8 +30,11 @@ if TYPE_CHECKING:
     from imprint.identity import Identity
     from imprint.secret import Secret
 
+_SUITES = {"psk-aes128-ccm-8": PSK_AES128_CCM_8, "psk-aes128-cbc-sha256": PSK_AES128_CBC_SHA256}
+
 _WIRING = "/modem.json"
-_BAUDRATE = const(115200)
+_PRESS_MS = const(1000)  # BG95: 500 to 1,000; SARA-R5: 1,000 to 2,000
+_RESET_MS = const(200)
 _RECEIVE_BUFFER = const(2048)  # bytes: 170 ms at 115,200 baud
 
 # Where the PSK goes: a security tag of the nRF91, an SSL context or security profile of the
@@ -41,6 +46,7 @@ _PSM_LEAST_MS = const(120_000)  # between two reports; below, entering and leavi
 _PSM_ACTIVE_S = const(6)  # nobody calls us: just enough for an answer that comes late
 
 # errors.py
+_MODEM_SILENT = const(220)
 _MODEM_REBOOTED = const(227)
 _SESSION_REFUSED = const(229)
 _DATA_LOST = const(233)
@@ -53,8 +59,19 @@ class Cellular:
         self._store = unit.store
         self._dialect = dialects.load(identity.modem)
         self._dialect.rat = identity.rat
+        if identity.suite:
+            self._dialect.suite = _SUITES[identity.suite]
         engine = Engine(self._dialect)
-        self._modem = ModemUart(_uart(), engine, self._dialect, unit.feed)
+        wiring = {"id": 1, "baudrate": 115200}
+        try:
+            with open(_WIRING) as file:
+                wiring = json.load(file)
+        except OSError:
+            pass  # the pins are the port's own
+        self._power_key = wiring.pop("power_key", None)
+        self._reset = wiring.pop("reset", None)
+        uart = machine.UART(rxbuf=_RECEIVE_BUFFER, timeout=0, **wiring)
+        self._modem = ModemUart(uart, engine, self._dialect, unit.feed)
         self._modem.listener = self._hear
         self._fault: "ImprintError | None" = None  # what ended the link, once it did
         self._doubted = False  # the modem's store was written anew though it seemed right
@@ -65,7 +82,12 @@ class Cellular:
         silent; SetupError: it is not of the burned family."""
         run, dialect = self._modem.run, self._dialect
         self._modem.engine.distrust()
-        name = run(dialect.power_up())
+        try:
+            name = run(dialect.power_up())
+        except ImprintError as error:
+            if error.code != _MODEM_SILENT or not self._rouse():
+                raise
+            name = run(dialect.power_up())
         port.emit("modem", name=name)
         self._fault = None
         return run(dialect.imei())
@@ -131,12 +153,18 @@ class Cellular:
         elif event[0] == "pdp_lost":
             self._fault = self._fault or WeatherError(_DATA_LOST)
 
+    def _rouse(self) -> bool:
+        # As a person would; whether there is anything to be pressed.
+        if self._power_key is not None:
+            _pulse(self._power_key, 1, _PRESS_MS)
+        elif self._reset is not None:
+            _pulse(self._reset, 0, _RESET_MS)
+        else:
+            return False
+        return True
 
-def _uart() -> "machine.UART":
-    settings = {"baudrate": _BAUDRATE}
-    try:
-        with open(_WIRING) as file:
-            settings.update(json.load(file))
-    except OSError:
-        pass  # there is none
-    return machine.UART(1, rxbuf=_RECEIVE_BUFFER, timeout=0, **settings)
+
+def _pulse(number: int, level: int, width_ms: int) -> None:
+    pin = machine.Pin(number, machine.Pin.OUT, value=level)
+    port.sleep_ms(width_ms)
+    pin(not level)

@@ -8,7 +8,8 @@ The contract of microCoAPy's custom socket, and what of `socket` both use:
 `OSError(EAGAIN)` or, with a timeout, `OSError(ETIMEDOUT)`: nothing has come. `OSError(ENOTCONN)`:
 the session is gone (closed, reset, the modem rebooted); make a new socket. A session can also die
 without a word, when a NAT forgets it: that only the protocol above can notice.
-Errors of the modem are `imprint.errors`. A datagram that was handed over is never repeated here.
+Errors of the modem are `imprint.errors`, so is the loss of the data connection (233). A datagram
+that was handed over is never repeated here.
 """
 
 import errno
@@ -16,7 +17,7 @@ import errno
 from micropython import const
 
 from imprint import port
-from imprint.errors import ImprintError
+from imprint.errors import ImprintError, WeatherError
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 _BLOCKING_MS = const(60000)  # no wait is without end, not even setblocking(True)
 _POLL_MS = const(1000)
+
+_DATA_LOST = const(233)  # errors.py
 
 
 class DatagramSocket:
@@ -55,6 +58,7 @@ class DatagramSocket:
         self._address = (host, number)
         self._timeout_ms = _BLOCKING_MS
         self._alive = True  # the session is, for all that we know
+        self._cut = False  # the data connection below it is gone
         self._held = True  # the modem has a socket for it, which close() frees
         self._waiting = True  # something may be there; else the modem tells when it is
         modem.attach(self.handle, self)
@@ -119,8 +123,11 @@ class DatagramSocket:
             self._waiting = True
         else:
             self._alive = False
-            self._held = event[0] == "closed"
+            self._cut = event[0] == "pdp_lost"
+            self._held = event[0] != "reboot"
 
     def _check(self) -> None:
+        if self._cut:
+            raise WeatherError(_DATA_LOST)
         if not self._alive:
             raise OSError(errno.ENOTCONN, "ENOTCONN")

@@ -28,6 +28,9 @@ from imprint.secret import Secret
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from typing import Any
+
+    Talk = Generator[Any, Any, Any]
 
 _DEFAULT_MS = const(10000)  # u-blox: 8 to 10 s for what is not said to take longer
 _PROBE_MS = const(1000)
@@ -142,7 +145,7 @@ class Engine:
         self._dialect = dialect
         self._trace = trace
         self._parser = at.AtParser(dialect.BUFFER)
-        self._talk: "Generator | None" = None
+        self._talk: "Talk | None" = None
         self._value = None  # what the dialogue returned
         self._error: "Exception | None" = None  # or raised
         self._state = _IDLE
@@ -165,7 +168,7 @@ class Engine:
 
     # --- what the skin calls
 
-    def start(self, talk: "Generator", now: int) -> None:
+    def start(self, talk: "Talk", now: int) -> None:
         """Begin a dialogue; only when the one before is done. `result` tells how it ended."""
         if self._talk:
             raise RuntimeError("a dialogue is running")
@@ -317,10 +320,11 @@ class Engine:
             self._pause_until = ticks.add(now, command.prompt_ms or 0)
             if len(command.prompt) == 1:
                 self._parser.expect_prompt(command.prompt)
+        line = _reveal(command.line)
         secret = isinstance(command.line, Secret)
-        self._tell(">", command.name().encode() + b"=*" if secret else command.line)
+        self._tell(">", command.name().encode() + b"=*" if secret else line)
         end = b"" if command.bare else self._dialect.eol
-        self._out.append(_reveal(command.line) + end)
+        self._out.append(line + end)
         if command.final == b"" and not command.prompt:
             self._complete(now)
 

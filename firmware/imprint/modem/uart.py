@@ -11,9 +11,9 @@ from imprint import port
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
-    from imprint.modem.engine import Engine
+    from imprint.modem.engine import Engine, Talk
 
 _CHUNK = const(256)  # bytes: 22 ms at 115,200 baud
 _STEP_MS = const(2)
@@ -31,10 +31,10 @@ class ModemUart:
         self._stream = stream
         self._feed = feed
         self._buf = bytearray(_CHUNK)
-        self._sockets: dict = {}  # by handle: told of ("data" | "closed" | "reboot", ...)
+        self._sockets: dict = {}  # by handle
         self._troubled = 0  # URCs lost and lines mutilated, when sockets were last told
 
-    def run(self, talk: "Generator"):
+    def run(self, talk: "Talk"):
         """Hold a dialogue to its end: what it returns, or raises. Bounded, as each of its
         commands is; URCs that come meanwhile are dealt with afterwards.
 
@@ -63,7 +63,8 @@ class ModemUart:
         return True
 
     def attach(self, handle: int, socket) -> None:
-        """`socket.notify(event)` is called for what concerns that handle, and for reboots."""
+        """`socket.notify(event)` is called for what concerns that handle, for reboots and when
+        the data connection is lost."""
         self._sockets[handle] = socket
 
     def detach(self, handle: int) -> None:
@@ -116,7 +117,7 @@ class ModemUart:
         return told
 
     def _dispatch(self, event: tuple) -> None:
-        if event[0] == "reboot":
+        if event[0] in ("reboot", "pdp_lost"):
             for socket in list(self._sockets.values()):
                 socket.notify(event)
         elif event[0] in ("data", "closed"):

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 # Commands obeyed between two reports: a cloud that always has one more must not keep us from them.
 _COMMANDS_MAX = const(8)
 
-# 2025-01-01 in ms: a clock that says less was never set, and then the cloud's counts.
-_EARLIEST_MS = 1735689600000
-
 # EnOS's codes of a command's reply
 _OK = const(200)
 _UNHANDLED = const(1101)
@@ -76,9 +73,8 @@ class Session:
         self._link.save_power(self.period_ms)
 
     def report(self, number: int, values: dict) -> bytes:
-        at_ms = port.unix_ms()
-        taken_ms = at_ms if at_ms >= _EARLIEST_MS else None
-        return self._cloud.measurepoints(self._identity, number, values, taken_ms)[2]
+        at_ms = port.unix_ms() if port.clock_is_set() else None  # else the cloud's clock counts
+        return self._cloud.measurepoints(self._identity, number, values, at_ms)[2]
 
     def send(self, _number: int, payload: bytes, _again: bool) -> "ImprintError | None":
         code, segments = self._cloud.report_path(self._identity)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,11 +121,9 @@ def _board(name: str, options: dict[str, Any]) -> Board:
     folder = _folder(name)
     known = read_state(folder)
     mib = options["flash_mib"]
-    routes = [
-        endpoint
-        for cloud in options["clouds"]
-        for endpoint in endpoints.load(paths.state_dir() / "clouds" / cloud).endpoints
-    ]
+    clouds = [paths.state_dir() / "clouds" / cloud for cloud in options["clouds"]]
+    for cloud in clouds:
+        endpoints.load(cloud)  # it is up, or this says so now
     password = os.environ.get(_PASSWORD_VARIABLE, "")
     return Board(
         folder,
@@ -131,9 +132,16 @@ def _board(name: str, options: dict[str, Any]) -> Board:
         doors=[options["door"]],
         realtime=options["realtime"],
         baud=options["baud"],
-        access_point=AccessPoint(options["ssid"], password, routes),
+        access_point=AccessPoint(options["ssid"], password, [], look_up=partial(_routes, clouds)),
         heap=options["heap"],
     )
+
+
+def _routes(clouds: list[Path]) -> Iterator[endpoints.Endpoint]:
+    """Where those of the clouds listen that are up."""
+    for cloud in clouds:
+        with contextlib.suppress(BenchStateError):
+            yield from endpoints.load(cloud).endpoints
 
 
 def _arguments(name: str, options: dict[str, Any]) -> list[str]:

@@ -40,12 +40,13 @@ _SZX_RESERVED = 7
 class Limits:
     """`exchange_lifetime_s`: RFC 7252, 4.8.2, how long a message id may come again. `exchanges`:
     how many are remembered. `body`: the largest payload put together from blocks, in bytes.
-    `block_exponent`: answers longer than 2 ** (this + 4) bytes are cut into such blocks."""
+    `block_exponent`: answers longer than 2 ** (this + 4) bytes are cut into such blocks;
+    EnOS wants messages of 1 KB at most."""
 
     exchange_lifetime_s: float = 247.0
     exchanges: int = 32
     body: int = 64 * 1024
-    block_exponent: int = 6
+    block_exponent: int = 5
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
@@ -63,7 +63,8 @@ class Connection:
 
 
 class AccessPoint:
-    """`ssid` and `password` (empty: open), and where host names lead.
+    """`ssid` and `password` (empty: open), and where host names lead: to `routes`, or to what
+    `look_up` says at each new connection, since a cloud that comes back does so at other ports.
 
     `bytes_up` and `bytes_down` count payload from and to the board, time service included;
     `connections` lists what was opened. `on_event` is called in the loop with a dict for each
@@ -78,6 +79,7 @@ class AccessPoint:
         *,
         up: bool = True,
         ntp: bool = True,
+        look_up: Callable[[], Iterable[Endpoint]] = tuple,
         on_event: Callable[[dict[str, Any]], None] = lambda _event: None,
     ) -> None:
         self.ssid = ssid
@@ -92,6 +94,7 @@ class AccessPoint:
         self.on_change: Callable[[], None] = lambda: None
         """The station's ear: called in the loop after the access point went up or down."""
         self._password = password
+        self._look_up = look_up
         self._relays: dict[tuple[str, int], _Relay] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -172,7 +175,7 @@ class AccessPoint:
     def targets(self, host: str, port: int) -> dict[str, Endpoint | None]:
         """The route of each protocol; None is the time service."""
         targets: dict[str, Endpoint | None] = {}
-        for route in self.routes:
+        for route in (*self.routes, *self._look_up()):
             if route.port == port and fnmatchcase(host, route.host):
                 targets.setdefault(route.proto, route)
         if port == NTP_PORT and self.ntp:
@@ -249,7 +252,7 @@ class _Relay:
             guest, _ = listener.accept()
         except BlockingIOError:
             return
-        # Asked anew each time: a cloud that comes back does so at other ports.
+        # Asked anew each time: see AccessPoint.
         route = self._ap.targets(self._host, self._port).get("tcp")
         if route and self._ap.joined and self._ap.up:
             serving = self._ap.spawn(self._serve(guest, route))

@@ -26,7 +26,7 @@ from imprint.secret import Secret
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from imprint.modem.engine import Talk
 
 _NEGOTIATE_S = const(120)  # 10 to 300
 _OPEN_MS = const(280000)  # 150 s for the network, then the handshake
@@ -76,26 +76,26 @@ class Dialect(Common):
             return ("psm", number(words, 0), number(words, 1))
         return super().parse_urc(line)
 
-    def power_up(self, keep_sockets: bool = False) -> "Generator":
+    def power_up(self, keep_sockets: bool = False) -> "Talk":
         yield Command(b"ATE0")
         if (yield Wait(0, b"RDY")):
             yield Wait(_BOOT_MS, b"APP RDY")  # else that would cut into the next command
         return (yield from super().power_up(keep_sockets))
 
-    def close_all(self) -> "Generator":
+    def close_all(self) -> "Talk":
         for handle in range(_PLAIN):
             yield from self.maybe(Command(b"AT+QSSLCLOSE=%d" % handle))
 
-    def iccid(self) -> "Generator":
+    def iccid(self) -> "Talk":
         return (yield from self.ask_digits(b"AT+QCCID", 18, 20))
 
-    def before_radio(self, apn: bytes) -> "Generator":
+    def before_radio(self, apn: bytes) -> "Talk":
         lte_m = self.rat == "lte-m"
         yield from self.maybe(Command(b'AT+QCFG="iotopmode",%d' % (0 if lte_m else 1)))
         yield from self.maybe(Command(b'AT+QCFG="nwscanseq",%s' % (b"02" if lte_m else b"03")))
         yield from super().before_radio(apn)
 
-    def bring_up(self, apn: bytes) -> "Generator":
+    def bring_up(self, apn: bytes) -> "Talk":
         lines = yield Command(b"AT+QIACT?", prefix=b"+QIACT:", least=0)
         for line in lines:
             if fields(line)[:2] == [b"1", b"1"]:
@@ -109,7 +109,7 @@ class Dialect(Common):
 
     def provision_psk(
         self, tag: int, identity: bytes, key: Secret, marker: "str | None" = None
-    ) -> "Generator":
+    ) -> "Talk":
         """Into the file that the SSL context `tag` reads. SetupError: it was not stored."""
         hex_key = binascii.hexlify(key.reveal())
         text = identity + b"&" + hex_key
@@ -139,11 +139,11 @@ class Dialect(Common):
             raise SetupError(_PSK_NOT_STORED, "AT+QFUPL")
         return own
 
-    def _file_size(self, name: bytes) -> "Generator":
+    def _file_size(self, name: bytes) -> "Talk":
         lines = yield from self.maybe(Command(b"AT+QFLST=" + name, prefix=b"+QFLST:", least=0))
         return number(fields(lines[0]), 1) if lines else None
 
-    def open_dtls(self, host: str, port: int, tag: int) -> "Generator":
+    def open_dtls(self, host: str, port: int, tag: int) -> "Talk":
         """Handshake in context `tag`; its number is the handle too. WeatherError: no session."""
         for setting, value in (
             (b"ciphersuite", b"0X%04X" % self.suite),
@@ -156,12 +156,12 @@ class Dialect(Common):
         line = b'AT+QSSLOPEN=1,%d,%d,"%s",%d,0' % (tag, tag, host.encode(), port)
         return (yield from self._open(line, b"+QSSLOPEN: %d," % tag, tag, host))
 
-    def open_udp(self, host: str, port: int) -> "Generator":
+    def open_udp(self, host: str, port: int) -> "Talk":
         """A plain UDP socket, connected; returns the handle."""
         line = b'AT+QIOPEN=1,0,"UDP","%s",%d,0,0' % (host.encode(), port)
         return (yield from self._open(line, b"+QIOPEN: 0,", _PLAIN, host))
 
-    def _open(self, line: bytes, until: bytes, handle: int, host: str) -> "Generator":
+    def _open(self, line: bytes, until: bytes, handle: int, host: str) -> "Talk":
         try:
             lines = yield Command(line, _OPEN_MS, until=until)
             error_code = number(fields(lines[-1]), 1)
@@ -174,12 +174,12 @@ class Dialect(Common):
             raise WeatherError(_SESSION_REFUSED, host, error_code)
         return handle
 
-    def send(self, handle: int, data: bytes) -> "Generator":
+    def send(self, handle: int, data: bytes) -> "Talk":
         """One datagram. WeatherError: it was not sent, or nobody knows."""
         line = b"AT+QSSLSEND=%d,%d" if handle < _PLAIN else b"AT+QISEND=%d,%d"
         yield Command(line % (handle % _PLAIN, len(data)), payload=data, prompt=b">")
 
-    def receive(self, handle: int, limit: int) -> "Generator":
+    def receive(self, handle: int, limit: int) -> "Talk":
         """The oldest datagram that waits in the modem, cut to `limit` bytes, or None."""
         if handle < _PLAIN:
             line, prefix = b"AT+QSSLRECV=%d,%d", b"+QSSLRECV:"
@@ -188,7 +188,7 @@ class Dialect(Common):
         lines = yield Command(line % (handle % _PLAIN, _READ_MAX), prefix=prefix)
         return lines[1][:limit] if len(lines) > 1 else None
 
-    def close(self, handle: int) -> "Generator":
+    def close(self, handle: int) -> "Talk":
         """Also of a socket that was closed from afar: its number is free only then."""
         line = b"AT+QSSLCLOSE=%d" if handle < _PLAIN else b"AT+QICLOSE=%d"
         yield from self.maybe(Command(line % (handle % _PLAIN), 20000))

@@ -35,7 +35,7 @@ from imprint.secret import Secret
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from imprint.modem.engine import Talk
 
 # IANA's TLS cipher suites (RFC 6655, RFC 5487).
 PSK_AES128_CCM_8 = const(0xC0A8)
@@ -48,7 +48,7 @@ _ROAMING = const(5)
 
 _ATTACH_MS = const(900000)  # a first NB-IoT scan takes 5 to 15 min
 _POLL_MS = const(5000)  # a +CEREG URC may be lost; we look ourselves, too
-_SIM_BUSY_MS = const(10000)
+_SIM_BUSY_MS = const(1000)  # between ten looks
 _CFUN_MS = const(60000)
 
 # errors.py
@@ -67,8 +67,8 @@ class Common:
     PAYLOAD_MAX = 1024  # bytes of a datagram that `send` takes
     SEND_GAP_MS = 20  # between a final and the next command
     PROMPT_GAP_MS = 0  # between a prompt and the payload
-    BOOT = ()  # whole lines
-    URCS = (b"+CEREG:", b"+CEDRXP:", b"+CGEV:")  # beginnings
+    BOOT: "tuple[bytes, ...]" = ()  # whole lines
+    URCS: "tuple[bytes, ...]" = (b"+CEREG:", b"+CEDRXP:", b"+CGEV:")  # beginnings
     EDRX = b"AT+CEDRXS"
     CID = 1  # of the PDP context
     PSM_SLEEP_KEEPS_SESSION = False
@@ -100,7 +100,7 @@ class Common:
 
     # --- power and names
 
-    def power_up(self, keep_sockets: bool = False) -> "Generator":
+    def power_up(self, keep_sockets: bool = False) -> "Talk":
         """Make a modem that has just booted, or was left in any state, ready; its name.
 
         Sockets that an earlier life of this board left open are closed, unless they are to be
@@ -113,7 +113,12 @@ class Common:
             yield from self.close_all()
         return name
 
-    def maybe(self, command: Command) -> "Generator":
+    def close_all(self) -> "Talk":
+        """Close whatever sockets the modem may have open."""
+        return
+        yield  # a generator, as the families' are
+
+    def maybe(self, command: Command) -> "Talk":
         """The answer, or None if the modem refused; for what can be done without."""
         try:
             return (yield command)
@@ -122,25 +127,25 @@ class Common:
                 raise
             return None
 
-    def ask_digits(self, line: bytes, least: int, most: int) -> "Generator":
+    def ask_digits(self, line: bytes, least: int, most: int) -> "Talk":
         """The number of `least` to `most` digits that the command tells."""
         return digits((yield Command(line, least=1)), least, most, line.decode())
 
-    def identify(self) -> "Generator":
+    def identify(self) -> "Talk":
         """Model and firmware version as text."""
         model = yield Command(b"AT+CGMM", least=1)
         version = yield Command(b"AT+CGMR", least=1)
         return b" ".join((model[0], version[0])).decode()
 
-    def imei(self) -> "Generator":
+    def imei(self) -> "Talk":
         """15 digits."""
         return (yield from self.ask_digits(b"AT+CGSN=1", 15, 15))
 
-    def iccid(self) -> "Generator":
+    def iccid(self) -> "Talk":
         """The SIM's number, 18 to 20 digits."""
         return (yield from self.ask_digits(b"AT+CCID", 18, 20))
 
-    def signal(self) -> "Generator":
+    def signal(self) -> "Talk":
         """(RSRP in dBm, RSRQ in dB), each None where the modem does not know."""
         words = fields((yield Command(b"AT+CESQ", prefix=b"+CESQ:"))[0])
         rsrq = number(words, 4)
@@ -154,7 +159,7 @@ class Common:
 
     def attach(
         self, apn: str, pin: "Secret | None" = None, timeout_ms: int = _ATTACH_MS
-    ) -> "Generator":
+    ) -> "Talk":
         """Register and get a data connection; returns +CEREG's <stat>, 1 home or 5 roaming.
 
         A modem that is registered with that APN already keeps its registration. Raises SetupError
@@ -173,7 +178,7 @@ class Common:
         yield from self.bring_up(quoted)
         return state[0]
 
-    def registration(self) -> "Generator":
+    def registration(self) -> "Talk":
         """(stat, reject cause, active time in s, periodic TAU in s); None where not said."""
         lines = yield Command(b"AT+CEREG?", prefix=b"+CEREG:", fits=_answers_cereg)
         words = fields(lines[0])
@@ -186,39 +191,37 @@ class Common:
         """+CFUN's level without radio: 4, since 0 writes flash and kills sockets."""
         return 4
 
-    def before_radio(self, apn: bytes) -> "Generator":
+    def before_radio(self, apn: bytes) -> "Talk":
         """What is set while the radio is off; `apn` in quotes."""
         yield Command(b'AT+CGDCONT=%d,"IP",%s' % (self.CID, apn))
 
-    def bring_up(self, apn: bytes) -> "Generator":
+    def bring_up(self, apn: bytes) -> "Talk":
         """After registration: see that there is a data connection."""
         lines = yield Command(b"AT+CGATT?", prefix=b"+CGATT:")
         if number(fields(lines[0]), 0) != 1:
             raise WeatherError(_DATA_REFUSED)
 
-    def _unlock(self, pin: "Secret | None") -> "Generator":
-        for _ in range(10):
+    def _unlock(self, pin: "Secret | None") -> "Talk":
+        for left in range(9, -1, -1):
             try:
                 lines = yield Command(b"AT+CPIN?", prefix=b"+CPIN:")
                 break
             except WeatherError as error:
-                if error.number != 14:  # SIM busy, which passes
+                if error.number != 14 or not left:  # SIM busy, which passes
                     raise
-            yield Wait(_SIM_BUSY_MS // 10)
-        else:
-            raise WeatherError(_NETWORK_NOT_FOUND, "SIM busy", 14)
+            yield Wait(_SIM_BUSY_MS)
         if b"READY" in lines[0]:
             return
         if not pin or b"SIM PIN" not in lines[0] or b"PIN2" in lines[0]:
             raise SetupError(_SIM_PIN, lines[0][7:].decode())
         yield Command(Secret(b'AT+CPIN="%s"' % pin.reveal()))
 
-    def _watch_registration(self) -> "Generator":
+    def _watch_registration(self) -> "Talk":
         for level in (5, 2, 1):  # 5 brings causes and granted timers
             if (yield from self.maybe(Command(b"AT+CEREG=%d" % level))) is not None:
                 return
 
-    def _wait_registered(self, timeout_ms: int) -> "Generator":
+    def _wait_registered(self, timeout_ms: int) -> "Talk":
         left_ms = timeout_ms
         denied = 0
         while True:
@@ -236,7 +239,7 @@ class Common:
 
     # --- power saving
 
-    def psm(self, tau: int, active: int) -> "Generator":
+    def psm(self, tau: int, active: int) -> "Talk":
         """Ask for power saving: periodic TAU and active time in seconds, rounded up to what can
         be coded. Returns (tau_s, active_s) that the network has granted so far, or None.
 
@@ -246,12 +249,12 @@ class Common:
         yield Command(b'AT+CPSMS=1,,,"%s","%s"' % (tau_bits(tau), active_bits(active)))
         return (yield from self.granted())
 
-    def granted(self) -> "Generator":
+    def granted(self) -> "Talk":
         """(tau_s, active_s) that the network has granted, or None."""
         state = yield from self.registration()
         return None if state[2] is None or state[3] is None else (state[3], state[2])
 
-    def edrx(self, bits: bytes, act: int = 5) -> "Generator":
+    def edrx(self, bits: bytes, act: int = 5) -> "Talk":
         """Ask for extended DRX of that cycle (4 bits, TS 24.008 10.5.5.32; 5 is NB-IoT, 4 LTE-M).
         Returns the bits that the network granted, or None if it has not said so yet."""
         yield Command(self.EDRX + b'=2,%d,"%s"' % (act, bits))

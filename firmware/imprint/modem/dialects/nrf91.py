@@ -32,7 +32,8 @@ from imprint.secret import Secret
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from imprint.modem.dialects.nrf91_slm import Proxy
+    from imprint.modem.engine import Talk
 
 # AT%CMNG
 _PSK = const(3)
@@ -50,6 +51,7 @@ _SEND_MS = const(35000)  # the modem gives up after 30 s
 
 # errors.py
 _MODEM_GARBAGE = const(222)
+_MODEM_REFUSED = const(223)
 _MODEM_UNSUPPORTED = const(224)
 _PSK_NOT_STORED = const(228)
 _SESSION_REFUSED = const(229)
@@ -68,7 +70,7 @@ class Dialect(Common):
         self.eol = b"\r\n"
         self.peer_verify = 0
         self.cid = 2
-        self._classic = None  # nrf91_slm.Proxy, if that is what answers
+        self._classic: "Proxy | None" = None  # nrf91_slm.Proxy, if that is what answers
         self._inbox: list = []  # (handle, datagram) that came as URCs
 
     def raw_after(self, line: bytes) -> int:
@@ -89,16 +91,20 @@ class Dialect(Common):
             self._inbox.clear()
         return super().parse_urc(line)
 
-    def identify(self) -> "Generator":
+    def identify(self) -> "Talk":
         self.eol = b"\r\n"
         try:
             version = yield Command(b"AT#XSMVER", prefix=b"#XSMVER:")
             self.eol = b"\r"
             self._classic = None
-        except WeatherError:
+        except WeatherError as refused:
+            if refused.code != _MODEM_REFUSED:
+                raise
             try:
                 version = yield Command(b"AT#XSLMVER", prefix=b"#XSLMVER:")
             except WeatherError as error:
+                if error.code != _MODEM_REFUSED:
+                    raise
                 raise SetupError(_MODEM_UNSUPPORTED, "no Serial Modem in the nRF91", error.number)
             from imprint.modem.dialects import nrf91_slm
 
@@ -106,16 +112,16 @@ class Dialect(Common):
         model = yield Command(b"AT+CGMM", least=1)
         return b" ".join((model[0], version[0])).decode()
 
-    def iccid(self) -> "Generator":
+    def iccid(self) -> "Talk":
         return (yield from self.ask_digits(b"AT%XICCID", 18, 20))
 
-    def before_radio(self, apn: bytes) -> "Generator":
+    def before_radio(self, apn: bytes) -> "Talk":
         yield Command(b"AT%%XSYSTEMMODE=%d,%d,0,0" % (self.rat == "lte-m", self.rat != "lte-m"))
         yield Command(b'AT+CGDCONT=%d,"IPV4V6",%s' % (self.CID, apn))
 
     def provision_psk(
         self, tag: int, identity: bytes, key: Secret, marker: "str | None" = None
-    ) -> "Generator":
+    ) -> "Talk":
         """Into the modem's own store, under the security tag; its radio is off meanwhile.
 
         SetupError: the store refused it, `number` is the CME code.
@@ -136,11 +142,13 @@ class Dialect(Common):
             text = binascii.hexlify(key.reveal())
             yield Command(Secret(b'AT%%CMNG=0,%d,3,"%s"' % (tag, text)))
         except WeatherError as error:
+            if error.code != _MODEM_REFUSED:
+                raise
             raise SetupError(_PSK_NOT_STORED, error.detail, error.number)
         listed = yield from self._listed(tag)
         return own + listed
 
-    def _listed(self, tag: int) -> "Generator":
+    def _listed(self, tag: int) -> "Talk":
         # What the store tells of the pair: the beginnings of its digests, identity's first.
         lines = yield Command(b"AT%%CMNG=1,%d" % tag, prefix=b"%CMNG:", least=0)
         found = [b"", b""]
@@ -151,7 +159,7 @@ class Dialect(Common):
                 found[kind - _PSK] = b":" + words[2][:16]
         return b"".join(found).decode() if found[0] and found[1] else ""
 
-    def open_dtls(self, host: str, port: int, tag: int) -> "Generator":
+    def open_dtls(self, host: str, port: int, tag: int) -> "Talk":
         """Handshake with the PSK of that tag; returns the handle. Blocks the modem meanwhile.
 
         WeatherError: no session, for whatever reason (the modem says none)."""
@@ -170,14 +178,14 @@ class Dialect(Common):
             yield from self.maybe(Command(b"AT#XSSOCKETOPT=%d,1,%d,%d" % (handle, name, value)))
         return (yield from self._connect(handle, host, port))
 
-    def open_udp(self, host: str, port: int) -> "Generator":
+    def open_udp(self, host: str, port: int) -> "Talk":
         """A plain UDP socket, connected; returns the handle."""
         if self._classic:
             return (yield from self._classic.open(host, port, None))
         lines = yield Command(b"AT#XSOCKET=1,2,0", prefix=b"#XSOCKET:")
         return (yield from self._connect(_handle(lines[0]), host, port))
 
-    def _connect(self, handle: int, host: str, port: int) -> "Generator":
+    def _connect(self, handle: int, host: str, port: int) -> "Talk":
         self._inbox = [item for item in self._inbox if item[0] != handle]
         try:
             yield Command(b"AT#XRECVCFG=%d,1,1" % handle)
@@ -193,7 +201,7 @@ class Dialect(Common):
             raise WeatherError(_SESSION_REFUSED, host, error.number)
         return handle
 
-    def send(self, handle: int, data: bytes) -> "Generator":
+    def send(self, handle: int, data: bytes) -> "Talk":
         """One datagram. WeatherError: it was not sent, or nobody knows."""
         if self._classic:
             yield from self._classic.send(data)
@@ -206,7 +214,7 @@ class Dialect(Common):
         if number(fields(lines[0]), 2) != len(data):
             raise ProtocolError(_MODEM_GARBAGE, "AT#XSEND")
 
-    def receive(self, handle: int, limit: int) -> "Generator":
+    def receive(self, handle: int, limit: int) -> "Talk":
         """The oldest datagram that came, cut to `limit` bytes, or None. Asks nothing."""
         for index in range(len(self._inbox)):
             if self._inbox[index][0] == handle:
@@ -214,20 +222,22 @@ class Dialect(Common):
         return None
         yield  # a generator, as the other families' is
 
-    def close(self, handle: int) -> "Generator":
+    def close(self, handle: int) -> "Talk":
         """Also of a socket that the modem has closed; tells the peer (close_notify)."""
         if self._classic:
             yield from self._classic.close()
         else:
             yield from self.maybe(Command(b"AT#XCLOSE=%d" % handle))
 
-    def close_all(self) -> "Generator":
+    def close_all(self) -> "Talk":
         if self._classic:
             yield from self._classic.close()
         else:
             yield from self.maybe(Command(b"AT#XCLOSE"))
 
-    def _received(self, handle: int, data: bytes, hexadecimal: bool) -> "tuple | None":
+    def _received(self, handle: "int | None", data: bytes, hexadecimal: bool) -> "tuple | None":
+        if handle is None:
+            return None
         if hexadecimal:
             try:
                 data = binascii.unhexlify(data)

@@ -15,7 +15,7 @@ from imprint.modem.engine import Command, Wait
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from imprint.modem.engine import Talk
 
 _OPEN_MS = const(160000)
 _ENTRY_MS = const(300)  # for an OK that later builds print
@@ -34,7 +34,7 @@ class Proxy:
         self.cid = 0  # 1: a server without connection ids is refused (-134)
         self._dialect = dialect
 
-    def open(self, host: str, port: int, tag: "int | None") -> "Generator":
+    def open(self, host: str, port: int, tag: "int | None") -> "Talk":
         line = b'AT#XUDPCLI=1,"%s",%d' % (host.encode(), port)
         if tag is not None:
             verify = self._dialect.peer_verify
@@ -47,7 +47,7 @@ class Proxy:
             raise WeatherError(_SESSION_REFUSED, host, error.number)
         return 0
 
-    def send(self, data: bytes) -> "Generator":
+    def send(self, data: bytes) -> "Talk":
         if b"+++" in data:
             raise SetupError(_MODEM_UNSUPPORTED, "+++ in a datagram")
         yield Command(b"AT#XUDPSEND", payload=data, prompt=b"OK", prompt_ms=_ENTRY_MS, final=b"")
@@ -55,7 +55,7 @@ class Proxy:
         yield Command(b"+++", _SEND_MS, final=b"#XDATAMODE:", bare=True)
         yield Wait(self.quiet_ms)  # for a second word of farewell, which belongs to nobody
 
-    def close(self) -> "Generator":
+    def close(self) -> "Talk":
         yield from self._dialect.maybe(Command(b"AT#XUDPCLI=0"))
 
 

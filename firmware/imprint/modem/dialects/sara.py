@@ -33,7 +33,7 @@ from imprint.secret import Secret
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from imprint.modem.engine import Talk
 
 _LEGACY_CBC_SHA256 = const(12)  # u-blox's own number
 _CONNECT_MS = const(340000)  # the vendor allows 332 s
@@ -82,22 +82,22 @@ class Dialect(Common):
             return ("pdp_lost",)
         return super().parse_urc(line)
 
-    def power_up(self, keep_sockets: bool = False) -> "Generator":
+    def power_up(self, keep_sockets: bool = False) -> "Talk":
         name = yield from super().power_up(keep_sockets)
         yield Command(b"AT+UDCONF=1,1")  # hexadecimal; some remember it, some do not
         yield from self.maybe(Command(b"AT+CGEREP=1"))
         return name
 
-    def identify(self) -> "Generator":
+    def identify(self) -> "Talk":
         name = yield from super().identify()
         self._model = name.encode()
         return name
 
-    def close_all(self) -> "Generator":
+    def close_all(self) -> "Talk":
         for handle in range(7):
             yield from self.close(handle)
 
-    def before_radio(self, apn: bytes) -> "Generator":
+    def before_radio(self, apn: bytes) -> "Talk":
         rat = 7 if self.rat == "lte-m" else 8
         lines = yield from self.maybe(Command(b"AT+URAT?", prefix=b"+URAT:", least=0))
         if lines and number(fields(lines[0]), 0) != rat:
@@ -107,7 +107,7 @@ class Dialect(Common):
             yield Command(b"AT+CFUN=4", 60000)
         yield from super().before_radio(apn)
 
-    def bring_up(self, apn: bytes) -> "Generator":
+    def bring_up(self, apn: bytes) -> "Talk":
         yield from super().bring_up(apn)
         if b"R41" in self._model:
             return  # its sockets use the first context as it is
@@ -120,7 +120,7 @@ class Dialect(Common):
 
     def provision_psk(
         self, tag: int, identity: bytes, key: Secret, marker: "str | None" = None
-    ) -> "Generator":
+    ) -> "Talk":
         """Into the security profile `tag`, after each power_up. SetupError: it cannot be."""
         try:
             yield Command(b"AT+USECPRF=%d" % tag)  # back to its defaults
@@ -136,7 +136,7 @@ class Dialect(Common):
             raise SetupError(_PSK_NOT_STORED, error.detail, error.number)
         return None
 
-    def _write_key(self, tag: int, key: Secret) -> "Generator":
+    def _write_key(self, tag: int, key: Secret) -> "Talk":
         text = binascii.hexlify(key.reveal())
         hexadecimal = Command(Secret(b'AT+USECPRF=%d,8,"%s",1' % (tag, text)))
         if (yield from self.maybe(hexadecimal)) is not None:
@@ -157,15 +157,15 @@ class Dialect(Common):
             return b"100,%s,0" % words  # a list, to which it is added
         return b"99," + words
 
-    def open_dtls(self, host: str, port: int, tag: int) -> "Generator":
+    def open_dtls(self, host: str, port: int, tag: int) -> "Talk":
         """Handshake with the profile `tag`; returns the handle. WeatherError: no session."""
         return (yield from self._open(host, port, tag))
 
-    def open_udp(self, host: str, port: int) -> "Generator":
+    def open_udp(self, host: str, port: int) -> "Talk":
         """A plain UDP socket, connected; returns the handle."""
         return (yield from self._open(host, port, None))
 
-    def _open(self, host: str, port: int, tag: "int | None") -> "Generator":
+    def _open(self, host: str, port: int, tag: "int | None") -> "Talk":
         address = yield from self._resolve(host)
         lines = yield Command(b"AT+USOCR=17", prefix=b"+USOCR:")
         handle = number(fields(lines[0]), 0)
@@ -185,7 +185,7 @@ class Dialect(Common):
             raise WeatherError(_SESSION_REFUSED, host, code)
         return handle
 
-    def _resolve(self, host: str) -> "Generator":
+    def _resolve(self, host: str) -> "Talk":
         if all([char in "0123456789.:" for char in host]):
             return host.encode()
         for _ in range(3):  # an instant refusal says "busy"; asking again changes nothing
@@ -200,13 +200,13 @@ class Dialect(Common):
             yield Wait(2000)
         raise WeatherError(_SESSION_REFUSED, host)
 
-    def send(self, handle: int, data: bytes) -> "Generator":
+    def send(self, handle: int, data: bytes) -> "Talk":
         """One datagram. WeatherError, or ProtocolError (OK without its line): it was not sent,
         or nobody knows."""
         line = b'AT+USOWR=%d,%d,"%s"' % (handle, len(data), binascii.hexlify(data))
         yield Command(line, prefix=b"+USOWR:")
 
-    def receive(self, handle: int, limit: int) -> "Generator":
+    def receive(self, handle: int, limit: int) -> "Talk":
         """The oldest datagram that waits in the modem, cut to `limit` bytes, or None."""
         line = b"AT+USORD=%d,%d" % (handle, _READ_MAX)
         lines = yield from self.maybe(Command(line, prefix=b"+USORD:", least=0))
@@ -219,7 +219,7 @@ class Dialect(Common):
             raise ProtocolError(_MODEM_GARBAGE, "AT+USORD")
         return data[:limit] or None
 
-    def close(self, handle: int) -> "Generator":
+    def close(self, handle: int) -> "Talk":
         """Also of one that is closed."""
         yield from self.maybe(Command(b"AT+USOCL=%d" % handle, _CLOSE_MS))
 

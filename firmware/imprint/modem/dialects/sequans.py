@@ -34,7 +34,7 @@ from imprint.secret import Secret
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from imprint.modem.engine import Talk
 
 _PLAIN = const(6)  # the connection without a profile
 _CONNECT_S = const(60)
@@ -76,14 +76,14 @@ class Dialect(Common):
             return ("data", handle, number(words, 1))
         return super().parse_urc(line)
 
-    def close_all(self) -> "Generator":
+    def close_all(self) -> "Talk":
         for handle in range(1, _PLAIN + 1):
             yield from self.close(handle)
 
-    def iccid(self) -> "Generator":
+    def iccid(self) -> "Talk":
         return (yield from self.ask_digits(b"AT+SQNCCID", 18, 20))
 
-    def before_radio(self, apn: bytes) -> "Generator":
+    def before_radio(self, apn: bytes) -> "Talk":
         mode = 1 if self.rat == "lte-m" else 2
         lines = yield from self.maybe(
             Command(b"AT+SQNMODEACTIVE?", prefix=b"+SQNMODEACTIVE:", least=0)
@@ -102,7 +102,7 @@ class Dialect(Common):
 
     def provision_psk(
         self, tag: int, identity: bytes, key: Secret, marker: "str | None" = None
-    ) -> "Generator":
+    ) -> "Talk":
         """Into the security profile `tag`, 1 to 5. SetupError: it was not stored."""
         own = "%s:%x" % (fingerprint(identity, key), self.suite)
         if marker == own:
@@ -117,18 +117,18 @@ class Dialect(Common):
             raise SetupError(_PSK_NOT_STORED, error.detail, error.number)
         return own
 
-    def open_dtls(self, host: str, port: int, tag: int) -> "Generator":
+    def open_dtls(self, host: str, port: int, tag: int) -> "Talk":
         """Dial with the profile `tag`; its number is the handle too. WeatherError: no session."""
         yield from self.close(tag)  # the profile is tied to a connection while that is closed
         yield Command(b"AT+SQNSSCFG=%d,1,%d" % (tag, tag))
         return (yield from self._dial(tag, host, port))
 
-    def open_udp(self, host: str, port: int) -> "Generator":
+    def open_udp(self, host: str, port: int) -> "Talk":
         """A plain UDP socket, connected; returns the handle."""
         yield from self.close(_PLAIN)
         return (yield from self._dial(_PLAIN, host, port))
 
-    def _dial(self, handle: int, host: str, port: int) -> "Generator":
+    def _dial(self, handle: int, host: str, port: int) -> "Talk":
         # No idle limit; data announced by its size; binary both ways; command mode.
         yield Command(b"AT+SQNSCFG=%d,%d,300,0,%d,50" % (handle, self.CID, _CONNECT_S * 10))
         yield Command(b"AT+SQNSCFGEXT=%d,1,0,0,0,0" % handle)
@@ -142,17 +142,17 @@ class Dialect(Common):
             raise WeatherError(_SESSION_REFUSED, host, error.number)
         return handle
 
-    def send(self, handle: int, data: bytes) -> "Generator":
+    def send(self, handle: int, data: bytes) -> "Talk":
         """One datagram. WeatherError: it was not sent, or nobody knows."""
         line = b"AT+SQNSSENDEXT=%d,%d" % (handle, len(data))
         yield Command(line, payload=data, prompt=b">")
 
-    def receive(self, handle: int, limit: int) -> "Generator":
+    def receive(self, handle: int, limit: int) -> "Talk":
         """The oldest datagram that waits in the modem, cut to `limit` bytes, or None."""
         line = b"AT+SQNSRECV=%d,%d" % (handle, _READ_MAX)
         lines = yield from self.maybe(Command(line, prefix=b"+SQNSRECV:", least=0))
         return lines[1][:limit] if lines and len(lines) > 1 else None
 
-    def close(self, handle: int) -> "Generator":
+    def close(self, handle: int) -> "Talk":
         """Also of one that is closed."""
         yield from self.maybe(Command(b"AT+SQNSH=%d" % handle))

@@ -16,7 +16,7 @@ from imprint.secret import Secret
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from imprint.modem.engine import Talk
 
 _LISTEN_PORT = const(0)  # the modem chooses
 
@@ -47,26 +47,26 @@ class Dialect(Common):
             return ("data", handle, number(words, 1))
         return super().parse_urc(line)
 
-    def iccid(self) -> "Generator":
+    def iccid(self) -> "Talk":
         return (yield from self.ask_digits(b"AT+NCCID", 18, 20))
 
-    def close_all(self) -> "Generator":
+    def close_all(self) -> "Talk":
         for handle in range(7):
             yield from self.close(handle)
 
     def provision_psk(
         self, tag: int, identity: bytes, key: Secret, marker: "str | None" = None
-    ) -> "Generator":
+    ) -> "Talk":
         """Raises SetupError: there is nothing to put it into."""
         raise SetupError(_MODEM_UNSUPPORTED, "no DTLS")
         yield  # a generator, as the other families' is
 
-    def open_dtls(self, host: str, port: int, tag: int) -> "Generator":
+    def open_dtls(self, host: str, port: int, tag: int) -> "Talk":
         """Raises SetupError."""
         raise SetupError(_MODEM_UNSUPPORTED, "no DTLS")
         yield  # a generator, as the other families' is
 
-    def open_udp(self, host: str, port: int) -> "Generator":
+    def open_udp(self, host: str, port: int) -> "Talk":
         """A UDP socket that remembers its peer, an address in digits; returns the handle."""
         lines = yield Command(b'AT+NSOCR="DGRAM",17,%d,1' % _LISTEN_PORT, least=1)
         if not lines[0].isdigit():
@@ -75,13 +75,13 @@ class Dialect(Common):
         self._peers[handle] = (host.encode(), port)
         return handle
 
-    def send(self, handle: int, data: bytes) -> "Generator":
+    def send(self, handle: int, data: bytes) -> "Talk":
         """One datagram. WeatherError: it was not sent, or nobody knows."""
         host, port = self._peers[handle]
         text = binascii.hexlify(data)
         yield Command(b"AT+NSOST=%d,%s,%d,%d,%s" % (handle, host, port, len(data), text))
 
-    def receive(self, handle: int, limit: int) -> "Generator":
+    def receive(self, handle: int, limit: int) -> "Talk":
         """The oldest datagram that waits in the modem, cut to `limit` bytes, or None."""
         lines = yield Command(b"AT+NSORF=%d,%d" % (handle, self.PAYLOAD_MAX))
         for line in lines:
@@ -93,7 +93,7 @@ class Dialect(Common):
                     raise ProtocolError(_MODEM_GARBAGE, "AT+NSORF")
         return None
 
-    def close(self, handle: int) -> "Generator":
+    def close(self, handle: int) -> "Talk":
         """Also of one that is closed."""
         self._peers.pop(handle, None)
         yield from self.maybe(Command(b"AT+NSOCL=%d" % handle))

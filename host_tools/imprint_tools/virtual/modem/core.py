@@ -52,6 +52,9 @@ _CME_TEXTS = {
     148: "unspecified GPRS error",
 }
 _LOG = 10_000  # command lines
+_UPDATE_S = 0.02
+"""The network's answer to a wish."""
+_PIN = re.compile(r"AT\+CPIN=", re.IGNORECASE)
 _HOST = re.compile(r"[A-Za-z0-9.:_-]{1,255}")
 
 
@@ -260,7 +263,7 @@ class Core:
         return f"+CME ERROR: {text}"
 
     def _shown(self, line: str) -> str:
-        if self.SECRETS.match(line):
+        if self.SECRETS.match(line) or _PIN.match(line):
             return re.split("[=]", line)[0] + "=<not shown>"
         return line
 
@@ -331,11 +334,14 @@ class Core:
     # -- what the radio tells -------------------------------------------------------------------
 
     def _registration(self) -> None:
-        if self._creg:
-            self.urc(f"+CEREG: {self.radio.describe(self._creg)}")
+        self._tell_registration()
         self.air.up = self.radio.connected
         if not self.radio.connected:
             self.bearer_lost()
+
+    def _tell_registration(self) -> None:
+        if self._creg:
+            self.urc(f"+CEREG: {self.radio.describe(self._creg)}")
 
     def bearer_lost(self) -> None:
         """The data connection is gone. Families tell of it and drop what it carried."""
@@ -527,7 +533,8 @@ class Core:
                 self.radio.edrx_wanted = _bits(command.text(2, "0010"), 4)
                 if mode == 2 and (granted := self.radio.granted_edrx):
                     wanted = self.radio.edrx_wanted
-                    self.urc(f'+CEDRXP: {self._edrx_act},"{wanted}","{granted}","0001"')
+                    text = f'+CEDRXP: {self._edrx_act},"{wanted}","{granted}","0001"'
+                    self.clock.call_later(_UPDATE_S, lambda: self.urc(text))
             elif mode in (0, 3):
                 self.radio.edrx_wanted = None
             else:
@@ -549,7 +556,7 @@ class Core:
         if self.radio.registered:
             self.radio.traffic()
             if self._creg >= 4:
-                self.urc(f"+CEREG: {self.radio.describe(self._creg)}")
+                self.clock.call_later(_UPDATE_S, self._tell_registration)
 
     def _need_sim(self) -> None:
         if (trouble := self.radio.sim_trouble()) is not None:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 
-from mbedtls.exceptions import TLSError
-from mbedtls.tls import (
+from imprint_tools.mbedtls import (
     ClientContext,
     DTLSConfiguration,
     DTLSVersion,
     HandshakeStep,
+    TLSError,
     WantReadError,
     WantWriteError,
 )
-
 from imprint_tools.secret import Secret
 
 PSK_CCM_8, PSK_CBC_SHA256 = 0xC0A8, 0x00AE
