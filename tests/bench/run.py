@@ -18,8 +18,11 @@ import time
 import traceback
 from pathlib import Path
 
+import air_bytes
+import at_line
 import flashing
 import heap
+import modem_heap
 import nvs_images
 import sizes
 import telemetry
@@ -37,6 +40,9 @@ SECTIONS = {
     "heap": heap.measure,
     "nvs": nvs_images.measure,
     "sizes": sizes.measure,
+    "air": air_bytes.measure,
+    "modem-heap": modem_heap.measure,
+    "at": at_line.measure,
 }
 
 

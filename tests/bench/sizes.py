@@ -1,9 +1,9 @@
-"""Bytes of .mpy on the board: the whole Aliyun journey, module by module."""
+"""Bytes of .mpy on the board: each journey by its modules, and each modem's dialect."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from imprint_tools import image, runtime
 from imprint_tools.paths import firmware_dir
@@ -12,47 +12,77 @@ from measure import Figure, Row, Section
 
 _KIB = 1024
 
-# Where a unit of that journey starts to import. The clouds it names at run time, by its identity.
-_ROOTS = ("imprint.app", "imprint.clouds.aliyun", "imprint.clouds.aliyun_registration")
-
-# What the application imports for a link that this journey does not have.
-_OTHER_LINKS = ("imprint.links.cellular", "imprint.modem", "imprint.net.coap_client")
+# Where a unit of a journey starts to import. What is named at run time, by the identity, is here.
+_ROOTS = {
+    "aliyun": (
+        "imprint.app",
+        "imprint.clouds.aliyun",
+        "imprint.clouds.aliyun_registration",
+        "imprint.net.mqtt_session",
+    ),
+    "enos-coap": ("imprint.app", "imprint.clouds.enos_coap", "imprint.net.coap_session"),
+}
+_DIALECTS = "imprint/modem/dialects/"
+_SHARED = {f"{_DIALECTS}{name}.mpy" for name in ("__init__", "common")}
 
 
 def measure(_lab: Lab) -> Section:
-    """What of the firmware a board of that journey needs, beside the library it builds on."""
+    """What of the firmware a board of a journey needs, beside the library it builds on."""
     compiled = image.mpy_files(firmware_dir())
-    modules = {path: len(compiled[path]) for path in journey(set(compiled))}
     source = (runtime.umqtt_dir() / "umqtt/simple.py").read_bytes()
     umqtt = Figure.of([len(image.compile_mpy(source, "umqtt/simple.py"))])
-    total = Row(
-        f"all {len(modules)} modules of the journey",
-        "B",
-        Figure.of([sum(modules.values())]),
-        umqtt,
-        against="umqtt.simple alone",
-        aim=f"<= {24 * _KIB:,}",
-    )
-    by_size = sorted(modules.items(), key=lambda item: (-item[1], item[0]))
-    rows = [Row(f"  {path}", "B", Figure.of([size])) for path, size in by_size]
+    modules = {
+        name: {path: len(compiled[path]) for path in journey(roots, set(compiled))}
+        for name, roots in _ROOTS.items()
+    }
+    dialects = {
+        path: len(data)
+        for path, data in compiled.items()
+        if path.startswith(_DIALECTS) and path not in _SHARED
+    }
+    aliyun, enos = modules["aliyun"], modules["enos-coap"]
+    rows = [
+        Row(
+            f"aliyun: all {len(aliyun)} modules",
+            "B",
+            Figure.of([sum(aliyun.values())]),
+            umqtt,
+            against="umqtt.simple alone",
+            aim=f"<= {24 * _KIB:,}",
+        ),
+        *_by_size(aliyun),
+        Row(
+            f"enos-coap: all {len(enos)} modules, and a dialect",
+            "B",
+            Figure.of([sum(enos.values())]),
+        ),
+        *_by_size(enos),
+        *_by_size(dialects, aim=f"<= {4 * _KIB:,}"),
+    ]
     return Section(
-        "Firmware of the journey, bytes of .mpy (mpy-cross -O2)",
+        "Firmware of the journeys, bytes of .mpy (mpy-cross -O2)",
         "All that a unit of the journey can import, without boot.py and main.py, which are "
-        "source. It needs umqtt.simple beside it, which official ESP32 builds have frozen in.",
-        (total, *rows),
-        {"modules": modules},
+        "source. Aliyun needs umqtt.simple beside it, which official ESP32 builds have frozen in; "
+        "enos-coap needs one of the modems' dialects, which stand last.",
+        tuple(rows),
+        {"modules": aliyun, "enos-coap": enos, "dialects": dialects},
     )
 
 
-def journey(present: set[str]) -> set[str]:
+def _by_size(modules: Mapping[str, int], aim: str = "") -> list[Row]:
+    ordered = sorted(modules.items(), key=lambda item: (-item[1], item[0]))
+    return [Row(f"  {path}", "B", Figure.of([size]), aim=aim) for path, size in ordered]
+
+
+def journey(roots: Iterable[str], present: set[str]) -> set[str]:
     """Of the .mpy files those that the application can import on its way."""
     found: set[str] = set()
-    todo = list(_ROOTS)
+    todo = list(roots)
     while todo:
         module = todo.pop()
         folder = module.replace(".", "/")
         for path in (f"{folder}.mpy", f"{folder}/__init__.mpy"):
-            if path in present - found and not module.startswith(_OTHER_LINKS):
+            if path in present - found:
                 found.add(path)
                 todo += _names(path)
         if "." in module:
