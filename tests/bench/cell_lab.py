@@ -37,8 +37,8 @@ class Trip:
     """When, and how many bytes: uplink positive, downlink negative."""
     moments: list[tuple[float, str]] = field(default_factory=list)
     """When, and which event."""
-    reports: list[int] = field(default_factory=list)
-    """Bytes of the reports' payloads."""
+    reports: list[tuple[str, int]] = field(default_factory=list)
+    """Ids of the reports, and bytes of their payloads."""
 
     def when(self, event: str, number: int = 0) -> float:
         return [at_s for at_s, name in self.moments if name == event][number]
@@ -80,11 +80,12 @@ def travel(
             "ack_timeout_s": 1,
         }
         identity = identities.check(fields, origin="the bench", folder=folder)
-        (folder / "unit").mkdir(exist_ok=True)
-        (folder / "unit/flash.bin").write_bytes(with_nvs(lab.firmware, identity))
+        home = folder / f"unit-{family}-{seed}"
+        home.mkdir(exist_ok=True)
+        (home / "flash.bin").write_bytes(with_nvs(lab.firmware, identity))
         names = tuple(f"{product_key},{DEVICE},{mode},3600" for mode in (3, 2))
         trip = Trip(names, product_key)
-        board = Board(folder / "unit", doors=(), heap=heap)
+        board = Board(home, doors=(), heap=heap)
 
         def note(up: bool, data: bytes) -> None:
             trip.datagrams.append((time.monotonic(), len(data) if up else -len(data)))
@@ -102,7 +103,7 @@ def travel(
         )
         with modem, board:
             _follow(board, trip, reports, timeout_s)
-        trip.reports = [e["bytes"] for e in cloud.events if e["kind"] == "report"]
+        trip.reports = [(str(e["id"]), e["bytes"]) for e in cloud.events if e["kind"] == "report"]
     return trip
 
 
