@@ -32,6 +32,7 @@ ONLY = {
         "imprint.clouds.enos_coap",
         "imprint.modem",
         "imprint.net.coap_client",
+        "imprint.net.dtls",
         "imprint.ticks",
         "imprint.wire.coap",
     ),
