@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import io
 import ipaddress
 import os
 import tempfile
@@ -95,6 +96,20 @@ def fetch(
             f"{url}: {reason}", next_step="Check the network, or give the file with --firmware."
         ) from None
     return path
+
+
+def get(url: str, *, bytes_max: int, timeout_s: float = 60) -> bytes:
+    """What is at `url` now, for one who has a way of his own to judge it. Raises FetchError."""
+    _require_safe(url)
+    got = io.BytesIO()
+    try:
+        _download(url, got, bytes_max, time.monotonic() + timeout_s)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it is also the answer, with a socket in it
+        reason = getattr(error, "reason", None) or error
+        raise FetchError(f"{url}: {reason}") from None
+    return got.getvalue()
 
 
 def _download(url: str, to: IO[bytes], bytes_max: int, deadline: float) -> str:

@@ -222,8 +222,10 @@ def measure(lab: Lab) -> Section:
     compiled = Payload(".mpy", lab.folder / "mpy", images())
     with Rig(lab, _LINE) as rig:
         compressed = _compressed(rig.segments())
-        times, amounts = _against(rig, source, 1 if lab.quick else 3, aim=">= 5")
-        if not lab.quick:
+        if lab.quick:
+            times, amounts = _against(rig, compiled, 1)
+        else:
+            times, amounts = _against(rig, source, 2, aim=">= 5")
             again = rig.again_by_mpremote(source)  # which is what it holds now
             more_times, more_amounts = _against(rig, compiled, 2)
             rig.by_imprint()
@@ -233,7 +235,8 @@ def measure(lab: Lab) -> Section:
     per_byte = Figure.of([amounts[0].imprint.median / compressed])
     amounts.append(Row("wire bytes to each of the compressed images", "", per_byte))
     if not lab.quick:
-        times += _other_lines(lab, source)
+        times.append(_other_line(lab, Line(115_200, 460_800), source))
+        times.append(_other_line(lab, Line(921_600, 921_600), compiled))
         amounts.append(_with_micropython(lab))
     files = (
         f"{len(source.files)} files, {_total(source):,} bytes as source and {_total(compiled):,} "
@@ -250,13 +253,10 @@ def _against(
     return [_times(str(_LINE), ours, theirs, payload, aim)], _amounts(ours, theirs, payload)
 
 
-def _other_lines(lab: Lab, source: Payload) -> list[Row]:
-    rows = []
-    for line in (Line(115_200, 460_800), Line(921_600, 921_600)):
-        with Rig(lab, line) as rig:
-            ours, theirs = alternate(1, rig.by_imprint, partial(rig.by_mpremote, source))
-            rows.append(_times(str(line), ours, theirs, source))
-    return rows
+def _other_line(lab: Lab, line: Line, payload: Payload) -> Row:
+    with Rig(lab, line) as rig:
+        ours, theirs = alternate(1, rig.by_imprint, partial(rig.by_mpremote, payload))
+    return _times(str(line), ours, theirs, payload)
 
 
 def _with_micropython(lab: Lab) -> Row:

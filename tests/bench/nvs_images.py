@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TypeVar
 
-from esp_idf_nvs_partition_gen import nvs_partition_gen
+from esp_idf_nvs_partition_gen import nvs_partition_gen  # type: ignore[import-untyped]
 from imprint_tools import image, inject, nvs
 from imprint_tools.identities import Identity
 from lab import KIND, Lab

@@ -25,7 +25,8 @@ _JUSTIFY: dict[str, Literal["left", "right"]] = {
     "aim": "left",
 }
 _HEAD = tuple(_JUSTIFY)
-_PLAIN_WIDTH = 160
+_PADDING = (0, 1)
+_PAGE_WIDTH = 99
 _TOOLS = ("imprint", "esptool", "mpremote", "aliyun-iot-linkkit", "esp-idf-nvs-partition-gen")
 
 
@@ -50,12 +51,13 @@ def document(
 def table(result: Mapping[str, Any]) -> str:
     """One table for all sections; with lines and colours on a terminal."""
     terminal = sys.stdout.isatty()
-    console = Console(width=None if terminal else _PLAIN_WIDTH, highlight=False)
     sections = [
         (section["title"], list(_cells(section))) for section in result["sections"].values()
     ]
     rows = [_HEAD, *(cells for _title, found in sections for cells in found)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    room = sum(widths) + len(_PADDING) * len(widths)
+    console = Console(width=None if terminal else room, highlight=False)
     with console.capture() as captured:
         for number, (title, found) in enumerate(sections):
             grid = Table(
@@ -65,6 +67,7 @@ def table(result: Mapping[str, Any]) -> str:
                 show_header=not number,
                 box=box.SIMPLE_HEAD if terminal else None,
                 pad_edge=False,
+                padding=_PADDING,
             )
             for name, width in zip(_HEAD, widths, strict=True):
                 grid.add_column(name, justify=_JUSTIFY[name], min_width=width)
@@ -77,9 +80,15 @@ def table(result: Mapping[str, Any]) -> str:
 
 def markdown(result: Mapping[str, Any]) -> str:
     """The same for a page, with what is counted."""
-    lines = [_about(result)]
+    lines = [textwrap.fill(_about(result), _PAGE_WIDTH)]
     for section in result["sections"].values():
-        lines += ["", f"## {section['title']}", "", textwrap.fill(section["counted"], 99), ""]
+        lines += [
+            "",
+            f"## {section['title']}",
+            "",
+            textwrap.fill(section["counted"], _PAGE_WIDTH),
+            "",
+        ]
         lines += [
             _line(_HEAD),
             _line(["--:" if side == "right" else "---" for side in _JUSTIFY.values()]),
@@ -109,7 +118,7 @@ def _cells(section: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
             _figure(row["imprint"], row["unit"]),
             _figure(today, row["unit"]) if today else "",
             row["against"],
-            f"{ratio:.3g}" if ratio is not None else "",
+            _number(ratio) if ratio else "",
             row["aim"],
         )
 
@@ -121,5 +130,5 @@ def _figure(figure: Mapping[str, float], unit: str) -> str:
 
 
 def _number(value: float) -> str:
-    """Three figures; whole numbers, which are counted and not timed, with all of theirs."""
+    """Three figures, or all that a whole number has."""
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:#.3g}"

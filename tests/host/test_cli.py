@@ -193,3 +193,11 @@ def test_a_unit_that_was_looked_at_often_starts_at_once(board: Board, unit: Path
     board.console.skip()
     imprint("inject", *common, "--identity", unit)
     board.expect(b'"boot"', 5)
+
+
+def test_a_boards_folder_is_its_owners_alone(tmp_path: Path) -> None:
+    """Its flash holds an identity; and a state folder that cannot be made is named."""
+    with Board(tmp_path / "boards" / "private", chip="esp32") as private:
+        assert private.folder.stat().st_mode & 0o777 == 0o700
+    nowhere = imprint("board", "up", "x", env={"IMPRINT_STATE": "/dev/null"})
+    assert (nowhere.returncode, "IMPRINT_STATE" in nowhere.stderr) == (40, True)

@@ -282,14 +282,15 @@ def test_a_fifth_of_the_datagrams_is_lost(family: str, echo: DtlsEcho) -> None:
 
 @pytest.mark.parametrize("family", ONE_EACH[:4])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_reboot_at_each_command(family: str, after: bool, echo: DtlsEcho) -> None:
+@pytest.mark.parametrize("step", [11, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_reboot_at_each_command(family: str, after: bool, step: int, echo: DtlsEcho) -> None:
     """A modem that boots in mid-command, at any command of a session, ends in an error at once
     or in success, and the next try comes online. The key it keeps is not written again."""
     virtual = modem(family, echo.address)
     with unit(virtual, FAMILIES[family], SUITES[CBC_SHA256]) as uart:
         marker = session(uart, None)
         count = len(virtual.commands)
-        for number in range(1, count + 1, 4):
+        for number in range(1, count + 1, step):
             virtual.order_reboot(number, after=after)
             for _ in range(3):
                 try:

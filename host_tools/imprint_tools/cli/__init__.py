@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from imprint_tools.cli.output import note, report_error, report_usage
-from imprint_tools.errors import ImprintError
+from imprint_tools.errors import ImprintError, RuntimeMissingError
 
 _COMMANDS = (
     "board", "cloud", "demo", "flash", "image", "inject", "modem", "monitor", "runtime", "verify",
@@ -30,7 +30,10 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"imprint_tools.cli.{cmd_name}")
+        try:
+            module = importlib.import_module(f"imprint_tools.cli.{cmd_name}")
+        except RuntimeMissingError as error:
+            return _unavailable(cmd_name, error)
         command: click.Command = getattr(module, cmd_name)
         return command
 
@@ -44,6 +47,21 @@ class _LazyGroup(click.Group):
         except (KeyboardInterrupt, click.Abort):
             note("\nimprint: interrupted")
             ctx.exit(_INTERRUPTED)
+
+
+def _unavailable(name: str, error: RuntimeMissingError) -> click.Command:
+    """What stands for a command that lacks a library here: its help and its error say so."""
+
+    def refuse(**_arguments: Any) -> None:
+        raise error
+
+    return click.Command(
+        name,
+        callback=refuse,
+        params=[click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)],
+        context_settings={"ignore_unknown_options": True},
+        help=f"Not available: {error}.",
+    )
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -18,7 +18,13 @@ _READY_S = 600.0  # a board's first boot may fetch the runtime
 
 def start(kind: str, folder: Path, arguments: list[str]) -> dict[str, Any]:
     """Run `imprint <kind> up` in a process of its own; return what it says once it is there."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # a board's flash holds secrets
+    except OSError as error:
+        raise BenchStateError(
+            f"{folder} cannot be made: {error.strerror}",
+            next_step="Name a folder that is yours in IMPRINT_STATE.",
+        ) from None
     with control.lock(folder, kind=kind):
         pass  # refuses here, with the right words, when it is up
     reading, writing = os.pipe()

@@ -20,6 +20,8 @@ from imprint_tools.cli.types import (
     board_option,
     firmware_options,
     identity_options,
+    load_packages,
+    package_options,
     port_option,
     replace_option,
     resolve_port,
@@ -34,6 +36,7 @@ from imprint_tools.cli.types import (
 @identity_options(required=False)
 @replace_option
 @click.option("--baud", type=click.IntRange(min=9600), help="Baud rate; the board's by default.")
+@package_options
 @json_option
 def flash(
     port: str | None,
@@ -44,6 +47,8 @@ def flash(
     row: int | None,
     replace: bool,
     baud: int | None,
+    packages: tuple[str, ...],
+    package_index: str | None,
     as_json: bool,
 ) -> None:
     """Write MicroPython, the firmware and, if given, an identity; verify all of it.
@@ -54,7 +59,8 @@ def flash(
     """
     url = resolve_port(port)
     binary = fetch.micropython(board, firmware, virtual=wants_virtual(url, firmware, virtual))
-    vfs = image.build_vfs(board, paths.firmware_dir())
+    extra = load_packages(packages, package_index)
+    vfs = image.build_vfs(board, paths.firmware_dir(), extra)
     segments = image.layout(board, firmware=binary, vfs=vfs)
     unit = identity.load(row) if identity is not None else None
     with _progress(shown=not as_json and sys.stderr.isatty()) as progress:

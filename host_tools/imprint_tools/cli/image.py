@@ -14,7 +14,13 @@ from imprint_tools import image as library
 from imprint_tools import paths
 from imprint_tools.boards import Board
 from imprint_tools.cli.output import emit, json_option
-from imprint_tools.cli.types import IdentitySource, board_option, identity_options
+from imprint_tools.cli.types import (
+    IdentitySource,
+    board_option,
+    identity_options,
+    load_packages,
+    package_options,
+)
 from imprint_tools.errors import ImageError
 from imprint_tools.fetch import fetch
 from imprint_tools.flash import Segment
@@ -43,6 +49,7 @@ def image() -> None:
     required=True,
     help="A folder, for one file an image; or NAME.bin, for one file to be flashed at 0x0.",
 )
+@package_options
 @json_option
 def build(
     board: Board,
@@ -51,6 +58,8 @@ def build(
     firmware: Path | None,
     virtual: bool,
     output: Path,
+    packages: tuple[str, ...],
+    package_index: str | None,
     as_json: bool,
 ) -> None:
     """Build the file system's image, with --identity NVS, with firmware the whole layout.
@@ -68,7 +77,8 @@ def build(
     nvs = None
     if identity is not None:
         nvs = library.build_nvs(blobs(identity.load(row)), board.nvs.size)
-    vfs = library.build_vfs(board, paths.firmware_dir())
+    extra = load_packages(packages, package_index)
+    vfs = library.build_vfs(board, paths.firmware_dir(), extra)
     segments = library.layout(board, firmware=micropython, vfs=vfs, identity=nvs)
     if one_file:
         _write(output, library.merge(segments), private=nvs is not None)

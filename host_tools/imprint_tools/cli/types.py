@@ -7,7 +7,7 @@ an identity is the name of a file, or `prompt`, or `env`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -130,6 +130,28 @@ def identity_options(*, required: bool) -> Callable[[_F], _F]:
         )(function)
 
     return add
+
+
+def package_options(function: _F) -> _F:
+    """Add `--with-package` and `--package-index`: mip packages for /lib."""
+    function = click.option(
+        "--package-index", metavar="URL", help="mip's index; micropython.org's by default."
+    )(function)
+    return click.option(
+        "--with-package",
+        "packages",
+        metavar="SPEC",
+        multiple=True,
+        help="Put a mip package into /lib: a folder, a .py file, NAME@VERSION, or "
+        "github:ORG/REPO@VERSION. Repeat for more.",
+    )(function)
+
+
+def load_packages(specs: Iterable[str], index: str | None) -> dict[str, bytes]:
+    """The files that --with-package means. Raises ImageError, FetchError."""
+    from imprint_tools import packages
+
+    return packages.collect(specs, index or packages.INDEX)
 
 
 def replace_option(function: _F) -> _F:

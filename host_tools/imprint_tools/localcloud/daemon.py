@@ -11,12 +11,13 @@ folder/
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from select import select
 from typing import Any, NoReturn
@@ -24,11 +25,10 @@ from typing import Any, NoReturn
 from imprint_tools import endpoints, paths
 from imprint_tools.endpoints import CloudState
 from imprint_tools.errors import BenchStateError
-from imprint_tools.localcloud import aliyun_service, control, enos_service
+from imprint_tools.localcloud import control
 from imprint_tools.localcloud.service import Served, Service
 
-SERVICES: Mapping[str, Service] = {"aliyun": aliyun_service.run, "enos": enos_service.run}
-NAMES = tuple(SERVICES)
+NAMES = ("aliyun", "enos")
 
 _START_S = 30.0
 _STOP_S = 15.0
@@ -40,11 +40,18 @@ def folder(name: str) -> Path:
     return paths.state_dir() / "clouds" / name
 
 
+def service(name: str) -> Service:
+    """What runs that cloud. Raises RuntimeMissingError where it lacks a library."""
+    run: Service = importlib.import_module(f"imprint_tools.localcloud.{name}_service").run
+    return run
+
+
 def up(name: str, products: tuple[str, ...] = (), config: Path | None = None) -> CloudState:
     """Start that cloud in the background and wait until it listens.
 
-    Raises BenchStateError when it is up already or does not come up.
+    Raises BenchStateError when it is up already or does not come up, RuntimeMissingError.
     """
+    service(name)
     place = folder(name)
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     ready, ready_in_child = os.pipe()
@@ -110,7 +117,7 @@ def serve(
     place = folder(name)
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        with SERVICES[name](place, products, config) as served, control.listen(place) as listener:
+        with service(name)(place, products, config) as served, control.listen(place) as listener:
             on_ready(served)
             control.serve(listener, served.operations)
     except KeyboardInterrupt:

@@ -20,19 +20,18 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from mbedtls.exceptions import TLSError
-from mbedtls.tls import (
+from imprint_tools.localcloud.refusal import Refusal
+from imprint_tools.mbedtls import (
     DTLSConfiguration,
     DTLSVersion,
     HandshakeStep,
     HelloVerifyRequest,
     ServerContext,
+    TLSError,
     TLSWrappedBuffer,
     WantReadError,
     WantWriteError,
 )
-
-from imprint_tools.localcloud.refusal import Refusal
 from imprint_tools.secret import Secret
 
 Address = tuple[str, int]

@@ -85,7 +85,7 @@ class Board:
 
     def start(self) -> None:
         """Open the doors and give it power. Raises BenchStateError when it is up already."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # flash holds secrets
         self._lock = control.lock(self.folder)
         self._flash = Flash(self.folder / "flash.bin", self.flash_size)
         self._rtc = Rtc(self.folder / "clock")
@@ -307,7 +307,7 @@ def read_state(folder: Path) -> dict[str, Any]:
     """board.json, empty when there is none. Raises BenchStateError when it is damaged."""
     try:
         state: dict[str, Any] = json.loads((folder / "board.json").read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except ValueError:
         raise BenchStateError(

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 
-from mbedtls.exceptions import TLSError
-from mbedtls.tls import (
+from imprint_tools.mbedtls import (
     ClientContext,
     DTLSConfiguration,
     DTLSVersion,
     HandshakeStep,
+    TLSError,
     WantReadError,
     WantWriteError,
 )
-
 from imprint_tools.secret import Secret
 
 PSK_CCM_8, PSK_CBC_SHA256 = 0xC0A8, 0x00AE
@@ -53,7 +52,10 @@ class Dtls:
         *,
         retransmit_s: tuple[float, float] = (1.0, 60.0),
     ) -> None:
-        """`retransmit_s`: RFC 6347's timer, its start and its ceiling. Raises ValueError."""
+        """`retransmit_s`: RFC 6347's timer, its start and its ceiling.
+
+        Raises ValueError: Mbed TLS does not take the key, which must have 1 to 32 bytes.
+        """
         configuration = DTLSConfiguration(
             validate_certificates=False,
             ciphers=tuple(SUITES[suite] for suite in suites if suite in SUITES),
@@ -62,7 +64,10 @@ class Dtls:
             handshake_timeout_min=retransmit_s[0],
             handshake_timeout_max=retransmit_s[1],
         )
-        self._tls = ClientContext(configuration).wrap_buffers(None)
+        try:
+            self._tls = ClientContext(configuration).wrap_buffers(None)
+        except TLSError:
+            raise ValueError("not a key for Mbed TLS") from None
         self.state = State.HANDSHAKE
         self.received: list[bytes] = []
         """Payloads that came; the owner takes them away."""
