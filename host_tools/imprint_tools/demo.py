@@ -42,6 +42,8 @@ _LISTEN_S = 0.05  # how long one look at the console waits: also the grain of th
 
 _BOOTS_MAX = 2  # the one that is meant, and one that somebody may explain
 
+_SESSION = re.compile(r'^SESSION = "(\w+)"', re.MULTILINE)
+
 _RESET = "rst:0x"  # how the boot ROM begins to tell why it starts
 
 # The type alone: what an exception says of itself is not ours to repeat.
@@ -290,7 +292,11 @@ def mpy_bytes(journey: str) -> int:
     they lead to. The modules of other journeys lie in the file system, too, and are not counted.
     """
     root = firmware_dir()
-    todo = [root / "imprint" / "app.py", *(root / "imprint" / "clouds").glob(f"{journey}*.py")]
+    clouds = [*(root / "imprint" / "clouds").glob(f"{journey}*.py")]
+    # The cloud names its kind of session, which the application imports by that name.
+    sessions = [_SESSION.search(cloud.read_text(encoding="utf-8")) for cloud in clouds]
+    todo = [root / "imprint" / "app.py", *clouds]
+    todo += [root / "imprint" / "net" / f"{match[1]}.py" for match in sessions if match]
     found: set[str] = set()
     while todo:
         source = todo.pop()
