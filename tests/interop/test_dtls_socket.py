@@ -1,4 +1,4 @@
-"""The firmware's own DTLS socket (CPython, Mbed TLS) against a server with pre-shared keys."""
+"""The firmware's own DTLS socket (CPython, Mbed TLS) against a PSK server of DTLS."""
 
 from __future__ import annotations
 

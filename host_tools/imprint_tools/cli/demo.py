@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import tempfile
 from pathlib import Path
@@ -14,19 +13,12 @@ from rich.text import Text
 
 from imprint_tools import demo as library
 from imprint_tools.cli.output import emit, json_option, report_error
+from imprint_tools.cli.types import HeapType
 from imprint_tools.errors import JourneyFailedError
 from imprint_tools.journey import JourneyResult, Message, Step
 from imprint_tools.recorder import Watcher
 from imprint_tools.report import render
 from imprint_tools.report_parts import size_text
-
-_HEAP = re.compile(r"\d+[kKmM]?")
-
-
-def _heap(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    if not _HEAP.fullmatch(value):
-        raise click.BadParameter("a number of bytes, such as 64k")
-    return value
 
 
 @click.command()
@@ -40,7 +32,7 @@ def _heap(_context: click.Context, _parameter: click.Parameter, value: str) -> s
     help="How the unit gets its credential; none: a deviceSecret is burned.",
 )
 @click.option(
-    "--heap", default="64k", show_default=True, callback=_heap, help="MicroPython's heap."
+    "--heap", default="64k", show_default=True, type=HeapType(), help="MicroPython's heap."
 )
 @click.option(
     "--reports", type=click.IntRange(1, 1000), default=3, show_default=True,
