@@ -7,11 +7,13 @@ BOARD = $(error Name the board, a file of boards/: make $@ BOARD=esp32-generic)
 
 BIN = .venv/bin
 SETUP = .venv/.setup-stamp
+FUZZER = .venv/.fuzz-stamp
+FUZZ_S = 60
 
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
 .PHONY: help setup demo test test-cpython test-micropython test-all test-slow test-hardware \
-	lint types size bench flash docs
+	fuzz lint types size bench flash docs
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' Makefile | expand -t 18
@@ -29,13 +31,21 @@ test-cpython: $(SETUP) ## The tests under CPython, with the virtual bench
 test-micropython: $(SETUP) ## The firmware's tests on 32-bit MicroPython with a small heap
 	$(BIN)/python tests/run_on_micropython.py --heap 96k
 
-test-all: lint types test-slow test-micropython ## The same with every slow sweep whole
+test-all: lint types test-slow test-micropython fuzz ## The same with every slow sweep whole
 
 test-slow: $(SETUP)
 	$(BIN)/pytest -m 'not hardware'
 
 test-hardware: $(SETUP) ## The tests for a real board: PORT=
-	$(BIN)/pytest -m hardware --port '$(PORT)'
+	$(BIN)/pytest -m hardware --port='$(PORT)'
+
+fuzz: $(FUZZER) ## Fuzz the AT engine and the CoAP parser, FUZZ_S seconds each
+	@mkdir -p build/fuzz
+	for what in at coap; do \
+		PYTHONPATH=firmware:host_tools/imprint_tools/shims/cpython \
+		$(BIN)/python tests/fuzz/fuzz_$$what.py -max_total_time=$(FUZZ_S) -verbosity=0 \
+			-timeout=20 -artifact_prefix=build/fuzz/$$what- || exit 1; \
+	done
 
 lint: $(SETUP) ## Style of host tools, tests and firmware
 	$(BIN)/ruff check host_tools tests docs
@@ -57,6 +67,10 @@ flash: $(SETUP) ## Flash a real board: PORT= BOARD=
 
 docs: $(SETUP) ## Write again what docs/ has from the code
 	$(BIN)/python docs/generate.py
+
+$(FUZZER): $(SETUP)
+	$(BIN)/pip install --quiet --editable '.[dev,fuzz]'
+	@touch $@
 
 $(SETUP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("imprint needs Python 3.11 or newer and $(PYTHON) is " + sys.version.split()[0] + "; name another one: make PYTHON=python3.12")'

@@ -12,7 +12,7 @@ from imprint_tools.virtual.modem.bench import Modem
 from imprint_tools.virtual.modem.cellular import Cell
 
 HOST, PORT = "coap-cn5.example", 5684
-IDENTITY, KEY = "unit-0001", bytes.fromhex("000d0a3e2b43414e415259f07f22ff01")
+IDENTITY, KEY = "MuGsF6W4,15bBZlRknc,2,3600", bytes.fromhex("000d0a3e2b43414e415259f07f22ff01")
 """The key holds NUL, CR, LF, `>`, `+`, a quote and bytes beyond ASCII."""
 FINAL = re.compile(rb"\r\n(OK|ERROR|NO CARRIER|SEND OK|SEND FAIL|\+CM[ES] ERROR: .*?)\r\n")
 TIMEOUT_S = 5.0

@@ -33,6 +33,7 @@ ONLY = {
         "imprint.links.cellular",
         "imprint.modem",
         "imprint.net.coap",
+        "imprint.net.dtls",
         "imprint.ticks",
         "imprint.wire.coap",
     ),

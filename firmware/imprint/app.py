@@ -50,6 +50,7 @@ _OUTBOX = "/outbox"
 _PASSING = (
     "imprint.clouds.aliyun_registration",
     "imprint.identity",
+    "imprint.modem.cme",
     "imprint.net.clock",
     "imprint.net.tls",
     "imprint.sign",
@@ -126,8 +127,9 @@ class App:
         self._keep()
 
     def free(self) -> None:
-        """Make room, before what takes most of it."""
+        """Make room, and in one piece, before what takes most of it."""
         _forget(*_PASSING)
+        gc.collect()
 
     # One method a state; each returns the event that ends it.
 
@@ -138,6 +140,8 @@ class App:
         digest = binascii.hexlify(hashlib.sha256(root_ca).digest()).decode()
         burned = identity.parse(self.store.get("identity"), digest, port.unique_id())
         self._identity = burned
+        del identity
+        self.free()
         # By their names: a board carries the journey that it needs in memory, and no other.
         cloud = _module("imprint.clouds." + burned.journey.replace("-", "_"))
         session = _module("imprint.net." + cloud.SESSION)

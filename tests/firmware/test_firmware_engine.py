@@ -605,6 +605,16 @@ class TestBounds(unittest.TestCase):
                     bench.wait(max(due, 1))
         self.assertIsNone(Bench().engine.next_timeout(0))
 
+    def test_idle_for_half_the_clock(self):
+        """Days after the last command, when its time is about to look like the future, a
+        command that is sent some milliseconds after it was begun is not put off for days."""
+        bench = Bench()
+        bench.now += 0x20000000 - 1
+        bench.engine.start(one(Command(b"AT+A")), bench.now)
+        bench.now += 10
+        bench.settle()
+        self.assertEqual([b"AT+A\r"], bench.sent)
+
     def test_a_bug_in_a_dialogue(self):
         """What it raises comes out of `result`, and the engine is free."""
         bench = Bench()

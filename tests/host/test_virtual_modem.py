@@ -416,6 +416,16 @@ def test_a_server_that_is_away() -> None:
         assert 0.9 < time.monotonic() - begun < 4
 
 
+def test_a_key_too_long() -> None:
+    """Mbed TLS takes 32 bytes: a longer key is stored, and ends in ERROR when it is used."""
+    with Terminal(modem("nrf91", ("127.0.0.1", 9))) as terminal:
+        terminal.ok('AT%CMNG=0,1,4,"x"')
+        terminal.ok(f'AT%CMNG=0,1,3,"{bytes(33).hex()}"')
+        terminal.attach()
+        terminal.ok("AT#XSSOCKET=1,2,0,1,0")
+        assert terminal.ask(f'AT#XCONNECT=0,"{HOST}",{PORT}')[-1] == "ERROR"
+
+
 def provision_nrf91(terminal: Terminal) -> None:
     terminal.ok(f'AT%CMNG=0,1,4,"{IDENTITY}"')
     terminal.ok(f'AT%CMNG=0,1,3,"{KEY.hex()}"')

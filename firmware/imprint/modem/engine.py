@@ -271,8 +271,8 @@ class Engine:
         else:
             self._command = item
             self._state = _STAGED
-            # What lies further ahead than a gap is long past: ticks wrap within days.
-            if ticks.diff(self._free_at, now) > self._dialect.SEND_GAP_MS:
+            # What is long past would lie days ahead once the ticks have wrapped.
+            if not 0 <= ticks.diff(self._free_at, now) <= self._dialect.SEND_GAP_MS:
                 self._free_at = now
             self._probes = 0
 

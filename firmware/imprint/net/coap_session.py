@@ -11,7 +11,7 @@ import os
 from micropython import const
 
 from imprint import port
-from imprint.errors import ImprintError
+from imprint.errors import ImprintError, SetupError
 from imprint.net.coap_client import Client
 from imprint.wire.coap.message import GET, Message
 from imprint.wire.coap.params import nb_iot
@@ -32,7 +32,9 @@ _UNHANDLED = const(1101)
 _FAILED = const(1102)
 _MALFORMED = const(1200)
 
-_SESSION_EXPIRED = const(505)  # errors.py
+# errors.py
+_MODEM_UNSUPPORTED = const(224)
+_SESSION_EXPIRED = const(505)
 
 
 class Session:
@@ -51,6 +53,8 @@ class Session:
 
     def join(self) -> None:
         if self._link is None:
+            if self._identity.modem == "none":
+                raise SetupError(_MODEM_UNSUPPORTED, "no modem to do DTLS")
             from imprint.links.cellular import Cellular
 
             self._link = Cellular(self._identity, self._unit)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _TOPIC_MAX = const(256)  # bytes; Aliyun's own limit is 128
 _PAYLOAD_MAX = const(4096)  # bytes; a larger downlink is drained, acknowledged and dropped
+_DRAIN_MAX = const(262_144)  # bytes; no broker of ours sends more, so it is none
 
 # MQTT 3.1.1, 2.2.1: packet type and flags
 _CONNACK = const(0x20)
@@ -169,7 +170,11 @@ class Client(MQTTClient):
         qos = op >> 1 & 3
         overhead = 4 if qos else 2
         topic_size = int.from_bytes(self.sock.read(2), "big") if size >= 2 else 0
-        if qos > 1 or not 0 < topic_size <= _TOPIC_MAX or size < topic_size + overhead:
+        if (
+            qos > 1
+            or not 0 < topic_size <= _TOPIC_MAX
+            or not topic_size + overhead <= size <= _DRAIN_MAX
+        ):
             raise ProtocolError(_PEER_GARBAGE, "PUBLISH")
         topic = bytes(self.sock.read(topic_size))
         pid = self.sock.read(2) if qos else None

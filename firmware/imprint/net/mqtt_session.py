@@ -76,6 +76,7 @@ class Session:
         return not self._cloud.needs_registration(self._identity, record)
 
     def register(self) -> dict:
+        self._unit.free()
         # By its name: it leaves the memory with this step.
         name = self._cloud.__name__ + "_registration"
         registrar = __import__(name, None, None, ("answer",))

@@ -16,6 +16,7 @@ import click
 from imprint_tools import endpoints, paths
 from imprint_tools.cli import background
 from imprint_tools.cli.output import emit, json_option, note
+from imprint_tools.cli.types import HeapType
 from imprint_tools.errors import BenchStateError
 from imprint_tools.virtual import control
 from imprint_tools.virtual.board import PTY, RFC2217, Board, read_state
@@ -41,7 +42,9 @@ def board() -> None:
 @click.option("--baud", type=click.IntRange(300, 5_000_000), default=115_200, show_default=True)
 @click.option("--ssid", default="imprint", show_default=True, help="The Wi-Fi around the board.")
 @click.option("--cloud", "clouds", multiple=True, help="A local cloud it can reach (repeatable).")
-@click.option("--heap", default="64k", show_default=True, help="MicroPython's heap.")
+@click.option(
+    "--heap", default="64k", show_default=True, type=HeapType(), help="MicroPython's heap."
+)
 @click.option("--foreground", is_flag=True, help="Stay until it is taken down or interrupted.")
 @click.option("--ready-fd", type=int, hidden=True)
 @json_option

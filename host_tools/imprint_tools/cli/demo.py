@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from rich.text import Text
 
 from imprint_tools import demo as library
 from imprint_tools.cli.output import emit, json_option, report_error
+from imprint_tools.cli.types import HeapType
 from imprint_tools.errors import JourneyFailedError
 from imprint_tools.journey import JourneyResult, Message, Step
 from imprint_tools.recorder import Watcher
@@ -26,13 +26,6 @@ _OPTIONS = {
     "aliyun": ("chip", "registration"),
     "enos-coap": ("modem", "secure_mode", "loss"),
 }
-_HEAP = re.compile(r"\d+[kKmM]?")
-
-
-def _heap(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    if value and not _HEAP.fullmatch(value):
-        raise click.BadParameter("a number of bytes, such as 64k")
-    return value
 
 
 @click.command()
@@ -56,7 +49,7 @@ def _heap(_context: click.Context, _parameter: click.Parameter, value: str | Non
 @click.option(
     "--loss", type=click.FloatRange(0, 90), help="enos-coap: datagrams lost each way, in percent."
 )
-@click.option("--heap", callback=_heap, help="MicroPython's heap; 64k, enos-coap: 96k.")
+@click.option("--heap", type=HeapType(), help="MicroPython's heap; 64k, enos-coap: 96k.")
 @click.option(
     "--reports", type=click.IntRange(1, 1000), default=3, show_default=True,
     help="Telemetry reports to wait for.",

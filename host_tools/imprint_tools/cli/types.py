@@ -7,6 +7,7 @@ an identity is the name of a file, or `prompt`, or `env`.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
+_HEAP_MIN, _HEAP_MAX = 16 << 10, 64 << 20  # bytes
+
 
 class PortType(click.ParamType):  # type: ignore[type-arg]  # not generic in click 8.1
     """A serial port: a device's name or any pyserial URL."""
@@ -34,6 +37,19 @@ class PortType(click.ParamType):  # type: ignore[type-arg]  # not generic in cli
         if not port.strip() or any(char.isspace() for char in port):
             self.fail(f"{port!r} is not a port's name or URL", param, ctx)
         return port
+
+
+class HeapType(click.ParamType):  # type: ignore[type-arg]  # not generic in click 8.1
+    """The size of MicroPython's heap as its `-X heapsize` takes it: bytes, or `64k`."""
+
+    name = "heap"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        size = re.fullmatch(r"([1-9]\d*)([kKmM]?)", str(value))
+        scale = {"": 1, "k": 1 << 10, "m": 1 << 20}
+        if not size or not _HEAP_MIN <= int(size[1]) * scale[size[2].lower()] <= _HEAP_MAX:
+            self.fail(f"{value!r} is not a size from 16k to 64m, such as 64k", param, ctx)
+        return str(value)
 
 
 class BoardType(click.ParamType):  # type: ignore[type-arg]  # not generic in click 8.1

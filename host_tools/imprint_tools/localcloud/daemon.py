@@ -53,7 +53,10 @@ def up(name: str, products: tuple[str, ...] = (), config: Path | None = None) ->
     """
     service(name)
     place = folder(name)
-    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise BenchStateError(f"{place} cannot be made: {error.strerror}") from None
     ready, ready_in_child = os.pipe()
     arguments = [name, str(ready_in_child), str(config.resolve()) if config else "", *products]
     with (place / "cloud.log").open("ab") as log:

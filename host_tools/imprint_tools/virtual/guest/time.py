@@ -1,8 +1,19 @@
-"""`time` with the chip's epoch, 2000-01-01, and whole seconds."""
+"""`time` with the chip's epoch, 2000-01-01, whole seconds, and ticks from its start."""
 
 import utime as _host
 
 _EPOCH = const(946684800)
+_PERIOD = const(0x3FFFFFFF)  # ticks count modulo 2 ** 30
+_start_ms = _host.ticks_ms()
+_start_us = _host.ticks_us()
+
+
+def ticks_ms():
+    return _host.ticks_ms() - _start_ms & _PERIOD
+
+
+def ticks_us():
+    return _host.ticks_us() - _start_us & _PERIOD
 
 
 def time():

@@ -136,7 +136,10 @@ class Bg95(Core):
             return False
         suite = settings["ciphersuite"]
         suites = [PSK_CCM_8, PSK_CBC_SHA256] if suite == _ALL_SUITES else [suite]
-        sock.dtls = self.dtls(identity.decode("latin-1"), raw, suites)
+        try:
+            sock.dtls = self.dtls(identity.decode("latin-1"), raw, suites)
+        except CommandError:
+            return False
         return True
 
     # -- data connection ------------------------------------------------------------------------

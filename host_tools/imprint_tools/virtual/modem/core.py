@@ -243,6 +243,11 @@ class Core:
                     return final
         except CommandError as error:
             return self._error(error.number)
+        except Reboot:
+            raise
+        except Exception:
+            _log.exception("a command of the virtual modem failed")
+            return ERROR
         return OK
 
     async def _one(self, command: Command) -> str | None:
@@ -309,6 +314,8 @@ class Core:
     def dtls(self, identity: str, key: Secret, suites: list[int]) -> Dtls:
         """A session to be. Raises CommandError: a key or suite that cannot be."""
         suites = [suite for suite in suites if self.knows(suite)]
+        if not suites:
+            raise CommandError(BAD_PARAMETER)
         try:
             return Dtls(identity, key, suites, retransmit_s=self.parts.retransmit_s)
         except ValueError:

@@ -52,7 +52,10 @@ class Dtls:
         *,
         retransmit_s: tuple[float, float] = (1.0, 60.0),
     ) -> None:
-        """`retransmit_s`: RFC 6347's timer, its start and its ceiling. Raises ValueError."""
+        """`retransmit_s`: RFC 6347's timer, its start and its ceiling.
+
+        Raises ValueError: Mbed TLS does not take the key, which must have 1 to 32 bytes.
+        """
         configuration = DTLSConfiguration(
             validate_certificates=False,
             ciphers=tuple(SUITES[suite] for suite in suites if suite in SUITES),
@@ -61,7 +64,10 @@ class Dtls:
             handshake_timeout_min=retransmit_s[0],
             handshake_timeout_max=retransmit_s[1],
         )
-        self._tls = ClientContext(configuration).wrap_buffers(None)
+        try:
+            self._tls = ClientContext(configuration).wrap_buffers(None)
+        except TLSError:
+            raise ValueError("not a key for Mbed TLS") from None
         self.state = State.HANDSHAKE
         self.received: list[bytes] = []
         """Payloads that came; the owner takes them away."""
