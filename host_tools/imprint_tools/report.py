@@ -72,8 +72,8 @@ def _figures(result: JourneyResult) -> str:
     figures = (
         ("registrations", str(result.registrations), ""),
         ("reports acknowledged", str(result.reports), ""),
-        ("sent up", size_text(result.bytes_up), ""),
-        ("came down", size_text(result.bytes_down), ""),
+        ("sent up", size_text(result.bytes_up), _datagrams(result.datagrams_up)),
+        ("came down", size_text(result.bytes_down), _datagrams(result.datagrams_down)),
         ("heap peak", heap, of),
         ("firmware as .mpy", size_text(result.mpy_bytes), ""),
     )
@@ -81,6 +81,10 @@ def _figures(result: JourneyResult) -> str:
         f"<div><dd>{escape(value)}<small>{escape(more)}</small></dd><dt>{escape(name)}</dt></div>"
         for name, value, more in figures
     ) + "</dl>"  # fmt: skip
+
+
+def _datagrams(count: int | None) -> str:
+    return "" if count is None else f" in {count} datagrams"
 
 
 def _facts(result: JourneyResult) -> str:

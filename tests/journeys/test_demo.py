@@ -52,7 +52,7 @@ def test_json_is_one_object_with_what_was_promised(tmp_path: Path) -> None:
 
 def test_enos_over_a_modem_as_json(tmp_path: Path) -> None:
     """The other journey gives the same object, with the datagrams that its network counted; the
-    page has a lifeline for the modem and none for an access point; no secret is in either."""
+    page has a lifeline for the modem and none for an access point."""
     tmp, page = tmp_path / "tmp", tmp_path / "journey.html"
     tmp.mkdir()
     arguments = ("--journey", "enos-coap", "--modem", "nrf91", "--json", "--reports", "1")
@@ -68,6 +68,7 @@ def test_enos_over_a_modem_as_json(tmp_path: Path) -> None:
         assert result[key] > 500
     assert "modem → cloud" in timeline and "board → modem" in timeline
     shown = page.read_text()
+    assert "in 9 datagrams" in shown
     assert ">modem</text>" in shown and "access point" not in shown
     assert not list(tmp.iterdir()), "nothing is left"
 
