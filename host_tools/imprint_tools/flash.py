@@ -126,7 +126,7 @@ def flash(
         if identity is not None:
             if nvs_partition is None:
                 raise BoardFileError("the partition table names no nvs partition")
-            held = session.read(nvs_partition.offset, nvs_partition.size)
+            held = session.read_written(nvs_partition.offset, nvs_partition.size)
             data = with_identity(held, identity, replace=replace)
             wanted.append(Segment(nvs_partition.label, nvs_partition.offset, data))
         results = session.write(wanted)
@@ -211,6 +211,16 @@ class Session:
         """What the flash holds."""
         data: bytes = self._guarded(lambda: self._esp.read_flash(offset, size))
         return data
+
+    def read_written(self, offset: int, size: int) -> bytes:
+        """The same for whole sectors; those that are blank are told by their hash alone."""
+        if self.md5(offset, size) == _md5(b"\xff" * size):
+            return b"\xff" * size
+        blank = b"\xff" * SECTOR
+        return b"".join(
+            blank if self.md5(at, SECTOR) == _md5(blank) else self.read(at, SECTOR)
+            for at in range(offset, offset + size, SECTOR)
+        )
 
     def write(self, segments: Sequence[Segment]) -> tuple[SegmentResult, ...]:
         """Write what differs, verify it, and say what was written."""

@@ -161,9 +161,7 @@ def _at(spec: str, url: str, base: Path | str | None, version: str) -> bytes:
         path = (base / inside).resolve()
         if path.is_relative_to(base) and path.is_file():
             return path.read_bytes()
-        raise ImageError(
-            f"{spec}: its package.json names {inside}, which is not in the folder"
-        )
+        raise ImageError(f"{spec}: its package.json names {inside}, which is not in the folder")
     if not url.startswith(_HOSTS):
         if base is None:
             raise ImageError(f"{spec}: {url} is relative to nothing")
