@@ -28,7 +28,7 @@ except KeyboardInterrupt:
     print("imprint: stopped; machine.reset() starts it again")
 except ImportError as error:
     sys.print_exception(error)
-    print("imprint: a module is missing; if it is one of imprint's, write all again: imprint flash")
+    print("imprint: a module is missing; if it is one of imprint's: imprint flash")
 except Exception as error:
     sys.print_exception(error)
     time.sleep(2)
