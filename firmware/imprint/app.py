@@ -2,8 +2,9 @@
 
 The only composition root: everything below gets what it needs handed in. An own application is
 a module `application` in the file system's root with `read() -> dict` (property identifiers and
-values) and, as it likes, `apply(params: dict)`, where ValueError answers the cloud with 400, and
-`hear(payload: bytes) -> bytes | None` for messages on the user topic, whose result is sent back.
+values) and, as it likes, `apply(params: dict)`, where ValueError, TypeError and KeyError answer
+the cloud with 400, and `hear(payload: bytes) -> bytes | None` for messages on the user topic,
+whose result is sent back.
 """
 
 import binascii
@@ -36,6 +37,7 @@ _OUTBOX_MAX = const(64)  # messages
 _GC_THRESHOLD = const(1024)  # bytes allocated between collections: garbage must not scatter
 
 # errors.py
+_CERTIFICATE_DATE_WRONG = const(310)
 _REGISTRATION_UNANSWERED = const(405)
 _LOGIN_REFUSED = const(502)
 _FORBIDDEN = const(506)
@@ -158,7 +160,9 @@ class App:
         if self._session.NEEDS_CLOCK:
             from imprint.net import clock
 
-            clock.ensure(self._identity.ntp_host, self.feed)
+            # A certificate out of its dates may be a clock that a lying time server set.
+            doubted = self._error is not None and self._error.code == _CERTIFICATE_DATE_WRONG
+            clock.ensure(self._identity.ntp_host, self.feed, doubted)
         try:
             self._credential = Vault(self.store).load()
         except errors.SetupError as error:  # the vault is damaged: it may register anew

@@ -10,10 +10,12 @@ _TRIES = const(4)
 _CLOCK_NOT_SET = const(210)  # errors.py
 
 
-def ensure(ntp_host: str, feed) -> None:
-    """Set the clock by SNTP (RFC 4330) unless it is set. Raises WeatherError after four tries of
-    a second or so each; `feed` is called between them."""
-    if port.clock_is_set():
+def ensure(ntp_host: str, feed, doubted: bool) -> None:
+    """Set the clock by SNTP (RFC 4330) unless it is set; when it is `doubted`, anew.
+
+    Raises WeatherError after four tries of a second or so each; `feed` is called between them.
+    """
+    if port.clock_is_set() and not doubted:
         return
     import ntptime
 

@@ -147,7 +147,7 @@ class Session:
             code = _OK
             try:
                 self._unit.apply(wanted[2])
-            except ValueError:
+            except (ValueError, TypeError, KeyError):  # odd parameters
                 code = _FAILED
         elif kind == "get":
             code = _OK

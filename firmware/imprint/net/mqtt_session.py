@@ -170,7 +170,7 @@ class Session:
                 code = 200
                 try:
                     self._unit.apply(message[2])
-                except ValueError:
+                except (ValueError, TypeError, KeyError):  # odd parameters
                     code = 400
                 port.emit("set", id=message[1], code=code)
                 topic, payload = self._cloud.set_reply(self._identity, message[1], code)
