@@ -1,5 +1,6 @@
 """What the firmware's tests share. Runs on CPython and on MicroPython, as they do."""
 
+import gc
 import json
 
 from imprint.errors import ImprintError
@@ -11,6 +12,7 @@ def vectors(name):
     """The parsed tests/vectors/<name>.json."""
     with open(_HERE + "/../vectors/" + name + ".json", encoding="utf-8") as file:
         # At once: json.load() asks byte by byte, which over mpremote's mount is a round trip each.
+        gc.collect()
         return json.loads(file.read())
 
 
