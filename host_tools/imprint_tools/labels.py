@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 
 import segno
+import zxingcpp
+from PIL import Image
 
 from imprint_tools.errors import ImageError
 
@@ -31,10 +33,7 @@ def png(unit_id: str, scale: int = 10) -> bytes:
 
 
 def read(picture: bytes) -> list[str]:
-    """The texts of the codes in a JPEG, PNG or WebP. Raises ImageError: it is none, or too large."""
-    import zxingcpp
-    from PIL import Image
-
+    """The texts of the codes in a JPEG, PNG or WebP. Raises ImageError: none, or too large."""
     try:
         with Image.open(io.BytesIO(picture), formats=_FORMATS) as image:
             if image.width * image.height > _PIXELS_MAX:
@@ -49,7 +48,12 @@ def read(picture: bytes) -> list[str]:
             "this is no picture that can be read", next_step="Take a JPEG, PNG or WebP."
         ) from None
     grey.thumbnail((_SIDE, _SIDE))
-    return [code.text for code in zxingcpp.read_barcodes(grey, zxingcpp.BarcodeFormat.QRCode)]
+    return [
+        code.text
+        for code in zxingcpp.read_barcodes(
+            grey, zxingcpp.BarcodeFormats(zxingcpp.BarcodeFormat.QRCode)
+        )
+    ]
 
 
 def _code(unit_id: str) -> segno.QRCode:

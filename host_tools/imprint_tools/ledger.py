@@ -1,10 +1,10 @@
 """The factory's ledger: every unit that was made, and how far it has come.
 
 A unit's way: reserved -> issued -> enrolled -> active <-> disabled -> decommissioned. `reserved`
-takes its id and the station's request key, before there is a key to sign; `issued` has its certificate;
-`enrolled` has a disabled enrolment in DPS. `refused` ends a unit whose id DPS has already. Each
-step is one transaction that names the state it starts from, so what is repeated after a kill
-changes nothing twice.
+takes its id and the station's request key, before there is a key to sign; `issued` has its
+certificate; `enrolled` has a disabled enrolment in DPS. `refused` ends a unit whose id DPS has
+already. Each step is one transaction that names the state it starts from, so what is repeated
+after a kill changes nothing twice.
 
 `wanted` is where an account has asked a unit to go; it is written before the cloud is told and
 taken away when the cloud has done it, so that a kill in between is made good at the next start.
@@ -290,7 +290,8 @@ class Ledger:
         if before:
             created, unit_id = before
             query = query.where(
-                (units.c.created < created) | ((units.c.created == created) & (units.c.id < unit_id))
+                (units.c.created < created)
+                | ((units.c.created == created) & (units.c.id < unit_id))
             )
         query = query.order_by(units.c.created.desc(), units.c.id.desc()).limit(PAGE + 1)
         with self.reading() as connection:
@@ -338,13 +339,12 @@ class Ledger:
         detail: str = "",
     ) -> None:
         """Add a line to the audit trail."""
+        values = {
+            "at": _now(), "organisation_id": organisation_id, "actor": actor, "address": address,
+            "action": action, "unit_id": unit_id, "detail": detail[:1000],
+        }  # fmt: skip
         with self.writing() as connection:
-            connection.execute(
-                audit.insert().values(
-                    at=_now(), organisation_id=organisation_id, actor=actor, address=address,
-                    action=action, unit_id=unit_id, detail=detail[:1000],
-                )  # fmt: skip
-            )
+            connection.execute(audit.insert().values(**values))
 
     def trail(
         self, organisation_id: int, *, unit_id: str | None = None, limit: int = 100
@@ -361,7 +361,7 @@ class Ledger:
 
 
 def open_ledger(url: str) -> Ledger:
-    """Open the ledger at an SQLAlchemy URL, and bring its tables up to date. Raises LedgerError."""
+    """Open the ledger at an SQLAlchemy URL; bring its tables up to date. Raises LedgerError."""
     try:
         parsed = make_url(url)
         if parsed.drivername == "postgresql":

@@ -1,1 +1,1 @@
-"""Clients of the clouds' control planes: the same code against the real service and a local one."""
+"""Clients of the clouds' control planes: the same against the real service and a local one."""

@@ -1,7 +1,8 @@
 """The service side of Azure's Device Provisioning Service: individual enrolments.
 
 REST of api-version 2021-10-01. A PUT without an etag overwrites what is stored, so an enrolment is
-created through `create`, which the service refuses for an id that it has, and changed with its etag.
+created through `create`, which the service refuses for an id that it has, and changed only with
+its etag.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def x509_enrolment(
 
 
 def thumbprint_of(enrolment: Mapping[str, Any]) -> str:
-    """The SHA-256 of an enrolment's primary certificate, in upper-case hex, if the service tells."""
+    """SHA-256 of an enrolment's primary certificate, upper-case hex; empty if it is not told."""
     x509 = enrolment.get("attestation", {}).get("x509") or {}
     primary = (x509.get("clientCertificates") or {}).get("primary") or {}
     return str((primary.get("info") or {}).get("sha256Thumbprint", "")).upper()

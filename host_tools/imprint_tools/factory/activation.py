@@ -3,8 +3,8 @@
 Every step may be repeated: a unit's `wanted` stands in the ledger until all of them are done, and
 `carry_out` does them again from the first one after a kill or a failure.
 
-The enrolment is always written whole, with the certificate out of the ledger and with the etag that
-was just read: DPS need not give a certificate back, and nobody's change in between is overwritten.
+The enrolment is always written whole, with the certificate out of the ledger and with the etag
+that was just read: DPS need not give a certificate back, and nobody's change in between is lost.
 """
 
 from __future__ import annotations

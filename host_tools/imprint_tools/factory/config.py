@@ -171,9 +171,7 @@ def _secret_text(path: Path) -> str:
     try:
         with path.open(encoding="utf-8") as file:
             if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
-                raise LedgerError(
-                    f"{path} may be read by others", next_step=f"chmod 600 {path}"
-                )
+                raise LedgerError(f"{path} may be read by others", next_step=f"chmod 600 {path}")
             return file.read(_CONNECTION_BYTES_MAX)
     except OSError as error:
         raise LedgerError(f"{path}: {error.strerror}") from None

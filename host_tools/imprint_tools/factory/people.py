@@ -12,8 +12,9 @@ import hmac
 import secrets
 import time
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Row, Table, delete, select
+from sqlalchemy import ColumnElement, Table, delete, select
 from sqlalchemy.exc import IntegrityError
 
 from imprint_tools.errors import LedgerError
@@ -94,15 +95,13 @@ class People:
     def add_account(self, name: str, organisation: str, password: Secret) -> None:
         """A new account. Raises LedgerError: the name is taken, the password is too short."""
         hashed = hash_password(password)
-        number = self._ledger.organisation(organisation, create=True)
+        values = {
+            "name": checked_name(name), "password_hash": hashed, "created": _now(),
+            "organisation_id": self._ledger.organisation(organisation, create=True),
+        }  # fmt: skip
         try:
             with self._ledger.writing() as connection:
-                connection.execute(
-                    accounts.insert().values(
-                        name=checked_name(name), organisation_id=number, password_hash=hashed,
-                        created=_now(),
-                    )  # fmt: skip
-                )
+                connection.execute(accounts.insert().values(**values))
         except IntegrityError:
             raise LedgerError(f"there is an account {name!r} already") from None
 
@@ -120,8 +119,8 @@ class People:
         """A token for the REST interface, in place of the account's last one."""
         salt, secret = secrets.token_hex(16), secrets.token_urlsafe(32)
         self._set(accounts, name, salt=salt, token_hash=_token_hash(salt, secret))
-        (found,) = (row for row in self._rows(accounts) if row.name == name)
-        return Secret(f"imp_{found.id}_{secret}")
+        (number,) = (account.id for account in self.accounts() if account.name == name)
+        return Secret(f"imp_{number}_{secret}")
 
     def accounts(self) -> list[Account]:
         """All of them, by name."""
@@ -147,6 +146,10 @@ class People:
     def open_session(self, account: Account) -> tuple[Secret, Session]:
         """A session, and the token that its cookie holds."""
         token, csrf, now = secrets.token_urlsafe(32), secrets.token_urlsafe(32), _now()
+        values = {
+            "token_hash": _session_hash(token), "account_id": account.id, "csrf": csrf,
+            "created": now, "seen": now,
+        }  # fmt: skip
         with self._ledger.writing() as connection:
             connection.execute(
                 delete(sessions).where(
@@ -154,12 +157,7 @@ class People:
                     | (sessions.c.created < now - SESSION_LIFE_S * 1000)
                 )
             )
-            connection.execute(
-                sessions.insert().values(
-                    token_hash=_session_hash(token), account_id=account.id, csrf=csrf,
-                    created=now, seen=now,
-                )  # fmt: skip
-            )
+            connection.execute(sessions.insert().values(**values))
         return Secret(token), Session(account, csrf)
 
     def session(self, token: str) -> Session | None:
@@ -176,7 +174,7 @@ class People:
         if row is None:
             return None
         csrf, created, seen, *rest = row
-        account = _account(rest)
+        account = Account(*rest)
         over = created < now - SESSION_LIFE_S * 1000 or seen < now - SESSION_IDLE_S * 1000
         if over or account.closed:
             return None
@@ -221,16 +219,16 @@ class People:
         with self._ledger.writing() as connection:
             connection.execute(delete(sessions).where(sessions.c.account_id == owner))
 
-    def _rows(self, table: Table) -> list[Row[tuple[object, ...]]]:
+    def _rows(self, table: Table) -> list[tuple[Any, ...]]:
         query = (
             select(*_columns(table))
             .join(organisations, organisations.c.id == table.c.organisation_id)
             .order_by(table.c.name)
         )
         with self._ledger.reading() as connection:
-            return list(connection.execute(query))
+            return [tuple(row) for row in connection.execute(query)]
 
-    def _owner(self, table: Table, token: str) -> Row[tuple[object, ...]] | None:
+    def _owner(self, table: Table, token: str) -> tuple[Any, ...] | None:
         number, secret = _parts(token)
         query = (
             select(table.c.salt, table.c.token_hash, *_columns(table))
@@ -241,9 +239,7 @@ class People:
             row = connection.execute(query).first()
         salt, expected = (row[0], row[1]) if row and row[1] else ("", "0" * 64)
         right = hmac.compare_digest(_token_hash(salt, secret), expected)
-        if not right or row is None or row[-1]:
-            return None
-        return row[2:]  # type: ignore[return-value]  # a slice of a Row is a tuple
+        return tuple(row[2:]) if right and row and not row[-1] else None
 
 
 def hash_password(password: Secret) -> str:
@@ -287,7 +283,7 @@ def _nobodys_hash() -> str:
     return f"scrypt${n}${r}${p}${'00' * 16}${'00' * 32}"
 
 
-def _columns(table: Table) -> list[object]:
+def _columns(table: Table) -> list[ColumnElement[Any]]:
     over = table.c.revoked if table is stations else table.c.closed
     return [
         table.c.id, table.c.name, table.c.organisation_id, organisations.c.name.label("of"),

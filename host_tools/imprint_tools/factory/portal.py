@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping
 from itertools import zip_longest
 from typing import Any
 
-from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from imprint_tools import labels
@@ -21,6 +21,7 @@ from imprint_tools.factory.web import (
     SESSION_COOKIE,
     Call,
     Pages,
+    View,
     drop_session_cookie,
     login_cookie,
     network_of,
@@ -33,7 +34,6 @@ _LOGINS, _LOGINS_SPAN_S = 10, 300
 _CHANGES, _PICTURES, _MINUTE_S = 60, 120, 60
 _SPARE_ROWS = 3
 _TYPES = ("text", "number", "yes/no")
-_IDS_SHOWN = 12
 
 
 class Portal:
@@ -54,14 +54,12 @@ class Portal:
 
     def login_form(self, call: Call, *, failed: bool = False) -> Response:
         """The form, with a token of its own."""
-        page = self._pages.render(call, "login.html", 401 if failed else 200, failed=failed, csrf="")
-        token = login_cookie(page)
-        body = self._pages.render(
-            call, "login.html", page.status_code, failed=failed, csrf=token
+        token = secrets.token_urlsafe(24)
+        page = self._pages.render(
+            call, "login.html", 401 if failed else 200, failed=failed, csrf=token
         )
-        for cookie in page.headers.getlist("set-cookie"):
-            body.headers.append("set-cookie", cookie)
-        return body
+        login_cookie(page, token)
+        return page
 
     def login(self, call: Call) -> Response:
         """Name and password."""
@@ -174,17 +172,21 @@ class Portal:
             )
         return self._change(call, unit, state.ACTIVE, settings)
 
-    def change(self, call: Call) -> Response:
+    def changing(self, action: str) -> View:
         """Disable, enable, decommission."""
-        unit = self._own(call)
-        self._pages.limits.count("change", call.account.name, _CHANGES, _MINUTE_S)
-        action = call.request.path_params["action"]
-        if action == "decommission" and call.text("confirm").strip().lower() != unit.id[:8]:
-            return self._pages.render(
-                call, "decommission.html", 422 if call.form else 200, unit=unit,
-                problem="This is not how its GUID begins." if call.text("confirm") else "",
-            )  # fmt: skip
-        return self._change(call, unit, WANTED[action], None)
+
+        def change_it(call: Call) -> Response:
+            unit = self._own(call)
+            self._pages.limits.count("change", call.account.name, _CHANGES, _MINUTE_S)
+            begins = call.text("confirm").strip().lower()
+            if action == "decommission" and begins != unit.id[:8]:
+                return self._pages.render(
+                    call, "decommission.html", 422, unit=unit,
+                    problem="This is not how its GUID begins.",
+                )  # fmt: skip
+            return self._change(call, unit, WANTED[action], None)
+
+        return change_it
 
     def decommission_form(self, call: Call) -> Response:
         """Ask again, for there is no way back."""
@@ -196,12 +198,8 @@ class Portal:
             call, "trail.html", trail=self._ledger.trail(call.account.organisation_id)
         )
 
-    def _change(
-        self, call: Call, unit: Unit, wanted: str, settings: Settings | None
-    ) -> Response:
-        change(
-            self._ledger, self._activation, unit, wanted, settings, call.account, call.address
-        )
+    def _change(self, call: Call, unit: Unit, wanted: str, settings: Settings | None) -> Response:
+        change(self._ledger, self._activation, unit, wanted, settings, call.account, call.address)
         return RedirectResponse(f"/units/{unit.id}", 303)
 
     def _own(self, call: Call) -> Unit:
@@ -228,8 +226,9 @@ class Portal:
         }  # fmt: skip
         if entered:
             values = {
-                "tags": _entered_rows(entered, "tag"), "desired": _entered_rows(entered, "desired"),
-                "json": entered.text("json"), "placement": entered.text("placement"),
+                "tags": _entered_rows(entered, "tag"), "json": entered.text("json"),
+                "desired": _entered_rows(entered, "desired"),
+                "placement": entered.text("placement"),
             }  # fmt: skip
         return self._pages.render(
             call, "activate.html", 422 if problem else 200, unit=unit, raw=raw, problem=problem,
@@ -251,9 +250,7 @@ def _entered(call: Call, *, raw: bool) -> Settings:
     kind, _, name = call.text("placement").partition(":")
     if kind not in ("", "hub", "policy"):
         raise twin.TwinError("the place is a hub or a policy")
-    return Settings(
-        tags, desired, name if kind == "hub" else "", name if kind == "policy" else ""
-    )
+    return Settings(tags, desired, name if kind == "hub" else "", name if kind == "policy" else "")
 
 
 def _entered_rows(call: Call, what: str) -> Rows:
@@ -342,8 +339,3 @@ def _steps(unit: Unit, progress: Progress) -> list[tuple[str, str, str]]:
         now_taken = now_taken or not done
         found.append((what, word, detail))
     return found
-
-
-def not_found(_call: Call) -> Response:
-    """For what no route leads to."""
-    raise HTTPException(404, "There is no such page.")

@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from starlette.exceptions import HTTPException
 
+from imprint_tools import certificates
 from imprint_tools import ledger as state
 from imprint_tools.errors import IssueError
 from imprint_tools.factory.enroller import Enroller
@@ -90,19 +91,10 @@ class StationDesk:
     def _shown(self, unit: Unit) -> dict[str, Any]:
         found: dict[str, Any] = {"id": unit.id, "state": unit.state, "problem": unit.problem}
         if unit.certificate:
-            above = "".join(_pem(one) for one in self._authority.full_chain[:-1])
+            issuers = certificates.pem(*self._authority.full_chain[:-1]).decode()
             found |= self._shared
-            found |= {
-                "certificate": unit.certificate, "chain": unit.certificate + above,
-                "serial": unit.serial,
-            }  # fmt: skip
+            found |= {"chain": unit.certificate + issuers, "serial": unit.serial}
         return found
-
-
-def _pem(certificate: x509.Certificate) -> str:
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    return certificate.public_bytes(Encoding.PEM).decode()
 
 
 def _same_key(certificate: str, csr: str) -> bool:

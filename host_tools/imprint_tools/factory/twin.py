@@ -1,7 +1,7 @@
 """What a twin may hold: tags and desired properties, checked before a hub sees them.
 
-The sizes are those of the hub (8 KB of tags, 32 KB of desired properties); a document that breaks a
-rule is refused with the path of what breaks it, as `desired.pump.rate`.
+The sizes are those of the hub (8 KB of tags, 32 KB of desired properties); a document that breaks
+a rule is refused with the path of what breaks it, as `desired.pump.rate`.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import json
 import logging
-import secrets
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -34,6 +34,7 @@ SESSION_COOKIE, LOGIN_COOKIE = "__Host-session", "__Host-login"
 FORM_BYTES_MAX = 256 << 10
 PICTURE_BYTES_MAX = 12 << 20
 _FIELDS_MAX = 200
+_WRONG_TOKENS, _WRONG_SPAN_S = 20, 60  # by one address
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
@@ -108,6 +109,10 @@ class Pages:
             page.render(session=call.session, path=call.request.url.path, **values), status
         )
 
+    def problem(self, request: Request, words: str, status: int) -> HTMLResponse:
+        """A page that says what went wrong."""
+        return self.render(Call(request), "error.html", status, error=words)
+
     def open_to_all(self, view: View) -> Endpoint:
         """An endpoint that needs no login (and so has no session)."""
 
@@ -125,16 +130,15 @@ class Pages:
             picture = form.get("picture")
             data = await picture.read() if isinstance(picture, UploadFile) else b""
 
-            def run() -> Response:
-                cookie = request.cookies.get(SESSION_COOKIE, "")
-                call = Call(request, self._people.session(cookie), form, picture=data)
+            def run(call: Call) -> Response:
+                call.session = self._people.session(request.cookies.get(SESSION_COOKIE, ""))
                 if call.session is None:
                     return RedirectResponse("/login", 303)
                 if request.method != "GET":
                     self._check_origin(call, call.session.csrf)
                 return view(call)
 
-            return await self._run(lambda _: run(), Call(request))
+            return await self._run(run, Call(request, form=form, picture=data))
 
         return endpoint
 
@@ -155,11 +159,11 @@ class Pages:
             return await run_in_threadpool(view, call)
         except ImprintError as error:
             return self.render(call, "error.html", status_of(error), error=error)
-        except HTTPException as error:
-            return self.render(call, "error.html", error.status_code, error=error.detail)
 
 
-def json_endpoint(authenticate: Callable[[str], Any], view: Callable[..., Any]) -> Endpoint:
+def json_endpoint(
+    authenticate: Callable[[str], Any], view: Callable[..., Any], limits: Limits
+) -> Endpoint:
     """An endpoint of the REST interface: a bearer token in, JSON in and out.
 
     `authenticate` gives the token's owner or None. The view gets (owner, call) and returns what
@@ -174,6 +178,7 @@ def json_endpoint(authenticate: Callable[[str], Any], view: Callable[..., Any]) 
         def run() -> Response:
             owner = authenticate(token)
             if owner is None:
+                limits.count("token", network_of(call.address), _WRONG_TOKENS, _WRONG_SPAN_S)
                 raise HTTPException(401, "the token is wrong or has been revoked")
             found = view(owner, call)
             status, body = found if isinstance(found, tuple) else (200, found)
@@ -250,11 +255,9 @@ class Guard:
         await self._app(scope, bounded, with_headers)
 
 
-def login_cookie(response: Response) -> str:
+def login_cookie(response: Response, token: str) -> None:
     """Give a visitor the token of the login form."""
-    token = secrets.token_urlsafe(24)
     _set_cookie(response, LOGIN_COOKIE, token, 3600)
-    return token
 
 
 def session_cookie(response: Response, token: Secret, life_s: int) -> None:
@@ -301,14 +304,10 @@ def _add_headers(message: MutableMapping[str, Any], *, cacheable: bool) -> None:
 async def _form(request: Request) -> FormData:
     if request.method == "GET":
         return FormData()
-    return await request.form(
-        max_fields=_FIELDS_MAX, max_files=1, max_part_size=FORM_BYTES_MAX
-    )
+    return await request.form(max_fields=_FIELDS_MAX, max_files=1, max_part_size=FORM_BYTES_MAX)
 
 
 async def _json(request: Request) -> Any:
-    import json
-
     body = await request.body()
     try:
         return json.loads(body or b"{}")
