@@ -211,6 +211,12 @@ class Authority:
         """What a peer has to trust."""
         return self.full_chain[-1]
 
+    @property
+    def key_pem(self) -> Secret:
+        """The authority's own key, PKCS#8 and not encrypted: for an IoT Edge gateway, which must
+        sign by itself. Nothing else has a use for it."""
+        return certificates.key_bytes(self._key)
+
     def create_intermediate(
         self,
         path: Path,
