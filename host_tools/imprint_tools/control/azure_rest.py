@@ -11,7 +11,6 @@ six-digit `error_code`); what may pass by itself is a ServiceUnavailableError.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import random
@@ -66,7 +65,7 @@ class ServiceConnection:
                 raise _malformed(f"{name} is missing")
         try:
             key = base64.b64decode(found["SharedAccessKey"], validate=True)
-        except binascii.Error:
+        except ValueError:
             key = b""
         if len(key) not in _KEY_BYTES:
             raise _malformed("SharedAccessKey is not base64")

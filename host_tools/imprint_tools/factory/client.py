@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import secrets
 import ssl
 import time
@@ -44,6 +45,7 @@ from imprint_tools import identities, labels
 from imprint_tools.errors import StationError
 from imprint_tools.secret import Secret
 
+_TOKEN = re.compile(rb"imp_[0-9]+_[A-Za-z0-9_-]+")
 _WAIT_S = 30.0  # for one answer
 _PATIENCE_S = 60.0  # for a server that is away
 _POLL_S = 0.5
@@ -77,6 +79,8 @@ class StationClient:
                 "the server's URL does not begin with https://",
                 next_step="A token is only sent over TLS.",
             )
+        if not _TOKEN.fullmatch(token.reveal()):
+            raise StationError("this is no station's token")
         try:
             context = ssl.create_default_context(cafile=ca_file)
         except OSError as error:
