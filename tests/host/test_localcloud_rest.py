@@ -13,7 +13,7 @@ import pytest
 from imprint_tools.errors import BenchStateError
 from imprint_tools.localcloud import pki
 from imprint_tools.localcloud.loop import LoopThread
-from imprint_tools.localcloud.rest import Handle, HttpReply, HttpRequest, HttpsServer
+from imprint_tools.localcloud.rest import Handle, HttpReply, HttpRequest, RestServer
 
 WAIT_S = 10.0
 BODY_MAX = 1000
@@ -32,7 +32,7 @@ def served(folder: Path, handle: Handle) -> Iterator[httpx.Client]:
     context.load_cert_chain(files.chain, files.key)
     runner = LoopThread("rest", pytest.fail)
     try:
-        server = runner.call(lambda: HttpsServer(handle, context, body_max=BODY_MAX))
+        server = runner.call(lambda: RestServer(handle, context, body_max=BODY_MAX))
         port = runner.run(server.open())
         trust = ssl.create_default_context(cafile=str(files.root_ca))
         base = f"https://localhost:{port}"
@@ -97,7 +97,7 @@ def test_a_taken_port_is_said(tmp_path: Path) -> None:
         context.load_cert_chain(files.chain, files.key)
         runner = LoopThread("second", pytest.fail)
         try:
-            second = runner.call(lambda: HttpsServer(echo, context, body_max=1))
+            second = runner.call(lambda: RestServer(echo, context, body_max=1))
             with pytest.raises(BenchStateError, match=f"TCP port {port}"):
                 runner.run(second.open(port or 0))
         finally:

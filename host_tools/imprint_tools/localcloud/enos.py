@@ -11,31 +11,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from imprint_tools import endpoints
-from imprint_tools.endpoints import CloudState, Endpoint
+from imprint_tools.endpoints import Endpoint
 from imprint_tools.errors import BenchStateError
 from imprint_tools.localcloud import enos_auth
+from imprint_tools.localcloud.cloud import Cloud
 from imprint_tools.localcloud.enos_config import EnosConfig, EnosProduct, Inferred
 from imprint_tools.localcloud.enos_faults import EnosFaults
 from imprint_tools.localcloud.enos_platform import EnosPlatform
 from imprint_tools.localcloud.enos_registry import Device, EnosRegistry, Product
-from imprint_tools.localcloud.events import Event, EventLog
-from imprint_tools.localcloud.files import lock
 from imprint_tools.localcloud.loop import LoopThread
-from imprint_tools.localcloud.refusal import Refusal
 from imprint_tools.secret import Secret
 
 __all__ = ["EnosCloud", "EnosConfig", "EnosProduct", "Inferred"]
 
-_T = TypeVar("_T")
 _Clock = Callable[[], float]
 
 _TICK_S = 0.1
@@ -100,85 +95,53 @@ class _Port(asyncio.DatagramProtocol):
 
 
 @dataclass(frozen=True)
-class _Up:
-    """What there is only while the platform runs."""
+class _Served:
+    """The rules, and the port that they are reached at."""
 
-    platform: EnosPlatform
+    rules: EnosPlatform
     port: _Port
-    runner: LoopThread
-    undo: contextlib.ExitStack
 
 
-class EnosCloud:
+class EnosCloud(Cloud[_Served]):
     """The platform. `start()` and `stop()`, or a `with` block; every method is thread-safe."""
+
+    NAME = "enos"
+    DEVICES = "imprint cloud devices --cloud enos"
 
     def __init__(
         self, folder: Path, config: EnosConfig | None = None, *, clock: _Clock = time.monotonic
     ) -> None:
         """`clock`: seconds, for lifetimes and exchanges; `tick()` has it looked at."""
-        self.folder = folder
+        self._registry = EnosRegistry(folder / "devices.json")
+        super().__init__(folder, self._registry)
         self.config = config or EnosConfig()
         self.faults = EnosFaults()
-        self.endpoints: list[Endpoint] = []
         self._clock = clock
-        self._log = EventLog(folder / "events.jsonl")
-        self._registry = EnosRegistry(folder / "devices.json")
         self._port = self.config.port
         self._bugs: list[str] = []
-        self._up: _Up | None = None
 
-    def __enter__(self) -> EnosCloud:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def start(self) -> None:
-        """Listen on loopback and write `cloud.json`: on a free port, later on the same.
-
-        Raises BenchStateError when the folder's cloud is up already, its data base is damaged or
-        the port is taken.
-        """
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with contextlib.ExitStack() as undo:
-            undo.enter_context(lock(self.folder))
-            self._registry.load()
-            self._add_configured_products()
-            self._log.open()
-            undo.callback(self._log.close)
-            platform = EnosPlatform(self._registry, self.config, self._log, self.faults)
-            runner = LoopThread("enos", self._on_bug)
-            undo.callback(runner.stop)
-            port = _Port(platform, self._clock)
-            self._port = runner.run(port.open(self._port))
-            undo.callback(runner.call, port.close)
-            self.endpoints = [
-                Endpoint("coap-*", self.config.device_port, ("127.0.0.1", self._port), "udp")
-            ]
-            endpoints.save(self.folder, os.getpid(), None, self.endpoints)
-            undo.callback((self.folder / "cloud.json").unlink, missing_ok=True)
-            self._log.add("cloud-up", port=self._port)
-            self._up = _Up(platform, port, runner, undo.pop_all())
+    def _open(self, runner: LoopThread, undo: contextlib.ExitStack) -> _Served:
+        platform = EnosPlatform(self._registry, self.config, self._log, self.faults)
+        port = _Port(platform, self._clock)
+        self._port = runner.run(port.open(self._port))
+        undo.callback(runner.call, port.close)
+        self.endpoints = [
+            Endpoint("coap-*", self.config.device_port, ("127.0.0.1", self._port), "udp")
+        ]
+        return _Served(platform, port)
 
     def stop(self) -> None:
         """End every session and write down what is known. Raises RuntimeError for a bug that a
         rule had."""
-        up, self._up = self._up, None
-        if up is None:
-            return
-        with up.undo:
-            up.runner.call(up.port.close)
-            self._registry.save()
-            self._log.add("cloud-down")
+        super().stop()
         if self._bugs:
             raise RuntimeError(self._bugs.pop())
 
-    def _on_bug(self, text: str) -> None:
-        self._log.add("loop", detail=text)
+    def _on_loop_error(self, text: str) -> None:
+        super()._on_loop_error(text)
         self._bugs.append(text)
 
-    def _add_configured_products(self) -> None:
+    def _prepare(self) -> None:
         for wanted in self.config.products:
             _check_name(wanted.key)
             product = self._registry.create_product(wanted.key, wanted.secret)
@@ -191,24 +154,9 @@ class EnosCloud:
     # -- what is to be seen --------------------------------------------------------------------
 
     @property
-    def state(self) -> CloudState:
-        """What `cloud.json` says."""
-        return CloudState(os.getpid(), None, tuple(self.endpoints))
-
-    @property
     def port(self) -> int:
         """The UDP port on loopback."""
         return self._port
-
-    @property
-    def events(self) -> list[Event]:
-        """What happened since this object was made, oldest first (the newest 20,000)."""
-        return self._log.all()
-
-    @property
-    def event_log(self) -> EventLog:
-        """The log itself: `event_log.wait("report", timeout_s=5)`."""
-        return self._log
 
     def devices(self) -> list[dict[str, Any]]:
         """One dictionary a device, as the console shows them; no secret in it."""
@@ -220,12 +168,12 @@ class EnosCloud:
                 for device in product.devices.values()
             ]
 
-        return look() if self._up is None else self._up.runner.call(look)
+        return self._look(look)
 
     def sessions(self) -> list[dict[str, Any]]:
         """One dictionary a live session: address, identity, suite, and how many datagrams and
         bytes its handshake and its application took, each way."""
-        return self._console(lambda platform: platform.sessions())
+        return self._console(lambda served: served.rules.sessions())
 
     def product_keys(self) -> list[str]:
         return self._console(lambda _: list(self._registry.products))
@@ -237,7 +185,7 @@ class EnosCloud:
         return self._console(lambda _: self._registry.device(product_key, device_key).secret)
 
     def _shown(self, product: Product, device: Device) -> dict[str, Any]:
-        online = self._up is not None and self._up.platform.online(product.key, device.key)
+        online = self._up is not None and self._up.platform.rules.online(product.key, device.key)
         return {
             "product_key": product.key,
             "device_key": device.key,
@@ -260,7 +208,7 @@ class EnosCloud:
     def tick(self) -> None:
         """Look at the clock now, as the platform does ten times a second by itself."""
         if self._up is not None:
-            self._up.runner.call(self._up.port.tick)
+            self._up.runner.call(self._up.platform.port.tick)
 
     def create_product(self, product_key: str | None = None, secret: Secret | None = None) -> str:
         """Make a product (or set a known one's secret); returns its productKey."""
@@ -280,7 +228,7 @@ class EnosCloud:
     def set_dynamic_activation(self, product_key: str, on: bool) -> None:
         """The product's switch. Devices that hold their secret are not touched by it."""
 
-        def change(_: EnosPlatform) -> None:
+        def change(_: _Served) -> None:
             self._registry.product(product_key).dynamic_activation = on
             self._registry.save()
 
@@ -321,7 +269,7 @@ class EnosCloud:
         `command-reply` of that id.
         """
 
-        def keep(_: EnosPlatform) -> str:
+        def keep(_: _Served) -> str:
             device = self._registry.device(product_key, device_key)
             return self._registry.add_command(device, topic, params).id
 
@@ -343,27 +291,12 @@ class EnosCloud:
         change: Callable[[Device], None],
         **details: Any,
     ) -> None:
-        def run(_: EnosPlatform) -> None:
+        def run(_: _Served) -> None:
             change(self._registry.device(product_key, device_key))
             self._registry.save()
 
         self._console(run)
         self._log.add(kind, product_key=product_key, device_key=device_key, **details)
-
-    def _console(self, function: Callable[[EnosPlatform], _T]) -> _T:
-        """Run where the registry and the sessions live. Raises BenchStateError for a no."""
-        if self._up is None:
-            raise BenchStateError(
-                "the local cloud is not up", next_step="start it: imprint cloud up enos"
-            )
-        platform = self._up.platform
-        try:
-            return self._up.runner.call(lambda: function(platform))
-        except Refusal as refusal:
-            raise BenchStateError(
-                f"the local cloud says {refusal.reason}",
-                next_step="list what it knows: imprint cloud devices --cloud enos",
-            ) from None
 
 
 def _status(device: Device, online: bool) -> str:

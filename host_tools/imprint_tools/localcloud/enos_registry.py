@@ -7,15 +7,11 @@ changes, a second later at most for what a device changes by what it does.
 
 from __future__ import annotations
 
-import json
-import secrets
-import string
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from imprint_tools.errors import BenchStateError
-from imprint_tools.localcloud.files import replace
+from imprint_tools.localcloud.datafile import DataFile, random_text
 from imprint_tools.localcloud.refusal import Refusal
 from imprint_tools.secret import Secret
 
@@ -23,7 +19,6 @@ COMMANDS_MAX = 32
 """Commands that may wait for one device."""
 
 _EVENTS_MAX = 20
-_ALPHANUMERIC = string.ascii_letters + string.digits
 # As in the vendor's samples: keys of 8 letters and digits, secrets of 20.
 _KEY_LENGTH, _SECRET_LENGTH = 8, 20
 
@@ -69,29 +64,26 @@ class Product:
     devices: dict[str, Device] = field(default_factory=dict)
 
 
-class EnosRegistry:
+class EnosRegistry(DataFile):
     """Products and devices. Not thread-safe: one loop owns it."""
 
+    LOSS = "be added and activated again"
+
     def __init__(self, path: Path) -> None:
-        self._path = path
+        super().__init__(path)
         self.products: dict[str, Product] = {}
         self._command_id = 0
-        self._changed = False
 
-    def load(self) -> None:
-        """Read the file, if there is one. Raises BenchStateError when it is damaged."""
-        try:
-            document = json.loads(self._path.read_bytes())
-            products = [_product_in(entry) for entry in document["products"]]
-            self._command_id = int(document["command_id"])
-        except FileNotFoundError:
-            return
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise BenchStateError(
-                f"{self._path} is damaged",
-                next_step="move it away; its devices must then be added and activated again",
-            ) from None
+    def _read(self, document: dict[str, Any]) -> None:
+        products = [_product_in(entry) for entry in document["products"]]
+        self._command_id = int(document["command_id"])
         self.products = {product.key: product for product in products}
+
+    def _written(self) -> dict[str, Any]:
+        return {
+            "command_id": self._command_id,
+            "products": [_product_out(product) for product in self.products.values()],
+        }
 
     def product(self, key: str) -> Product:
         """Refuses "product-unknown"."""
@@ -120,7 +112,7 @@ class EnosRegistry:
 
     def create_product(self, key: str | None = None, secret: Secret | None = None) -> Product:
         """Make a product, or give a known one the secret named."""
-        key = key or _random(_KEY_LENGTH)
+        key = key or random_text(_KEY_LENGTH)
         product = self.products.get(key)
         if product is None:
             product = self.products[key] = Product(key, secret or _new_secret())
@@ -133,7 +125,7 @@ class EnosRegistry:
         """Add a device; a known one stays as it is."""
         devices = self.product(product_key).devices
         if key not in devices:
-            devices[key] = Device(key, _new_secret(), _random(_KEY_LENGTH))
+            devices[key] = Device(key, _new_secret(), random_text(_KEY_LENGTH))
             self.save()
         return devices[key]
 
@@ -146,26 +138,6 @@ class EnosRegistry:
         device.commands.append(command)
         self.save()
         return command
-
-    def changed(self) -> None:
-        """Something is to be written down at the next `flush`: thousands of devices that log in
-        together are written down together."""
-        self._changed = True
-
-    def flush(self) -> None:
-        """Write down what was announced by `changed`."""
-        if self._changed:
-            self.save()
-
-    def save(self) -> None:
-        """Write everything down."""
-        self._changed = False
-        document = {
-            "version": 1,
-            "command_id": self._command_id,
-            "products": [_product_out(product) for product in self.products.values()],
-        }
-        replace(self._path, json.dumps(document).encode(), mode=0o600)
 
 
 def _product_out(product: Product) -> dict[str, Any]:
@@ -198,8 +170,4 @@ def _device_in(entry: dict[str, Any]) -> Device:
 
 
 def _new_secret() -> Secret:
-    return Secret(_random(_SECRET_LENGTH))
-
-
-def _random(length: int) -> str:
-    return "".join(secrets.choice(_ALPHANUMERIC) for _ in range(length))
+    return Secret(random_text(_SECRET_LENGTH))

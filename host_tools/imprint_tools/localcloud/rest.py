@@ -1,28 +1,23 @@
-"""HTTPS on loopback for a local cloud: uvicorn and Starlette in the loop of all its other ports.
+"""A local cloud's REST API without I/O: whole requests to one function, its answers back.
 
-Everything runs in that loop, and a handler must not block. A bug in a handler is answered with
-500 and raised by `close()`.
+The function runs in the cloud's loop and must not block. A bug in it is answered with 500 and
+raised by `close()`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from imprint_tools.errors import BenchStateError
+from imprint_tools.localcloud.web import WebServer
 
 _METHODS = ["DELETE", "GET", "PATCH", "POST", "PUT"]
-_POLL_S = 0.01
-_CLOSE_S = 2
 
 
 @dataclass(frozen=True)
@@ -49,52 +44,23 @@ Handle = Callable[[HttpRequest], HttpReply | None]
 """None: the request is never answered."""
 
 
-class HttpsServer:
+class RestServer:
     """One HTTPS port, whose requests go to one function. `body_max` in bytes: more gets 413."""
 
     def __init__(self, handle: Handle, context: ssl.SSLContext, *, body_max: int) -> None:
         self._handle = handle
         self._body_max = body_max
         self._bugs: list[Exception] = []
-        app = Starlette(routes=[Route("/{path:path}", self._answer, methods=_METHODS)])
-        config = uvicorn.Config(
-            app,
-            http="h11",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=_CLOSE_S,
-        )
-        config.load()
-        config.ssl = context
-        self._server = uvicorn.Server(config)
-        self._task: asyncio.Task[None] | None = None
+        routes = [Route("/{path:path}", self._answer, methods=_METHODS)]
+        self._server = WebServer(Starlette(routes=routes), context)
 
     async def open(self, port: int = 0) -> int:
         """Listen on loopback; returns the port, for 0 a free one. Raises BenchStateError."""
-        try:
-            listener = socket.create_server(("127.0.0.1", port), backlog=128)
-        except OSError as error:
-            raise BenchStateError(
-                f"TCP port {port} cannot be had: {error.strerror}",
-                next_step="end what listens there, or let the cloud choose: port 0",
-            ) from None
-        bound = int(listener.getsockname()[1])
-        self._task = asyncio.create_task(self._server.serve([listener]))
-        while not self._server.started and not self._task.done():
-            await asyncio.sleep(_POLL_S)
-        if self._task.done():
-            self._task.result()
-        return bound
+        return await self._server.open(port)
 
     async def close(self) -> None:
-        """End every connection and the port. Raises the first bug that a handler had."""
-        task, self._task = self._task, None
-        if task is not None:
-            self._server.should_exit = True
-            await task
+        """End every connection. Raises the first bug that the function had."""
+        await self._server.close()
         if self._bugs:
             raise self._bugs.pop(0)
 
