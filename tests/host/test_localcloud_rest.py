@@ -1,4 +1,4 @@
-"""HTTPS on loopback: whole requests to one function, its answers back, and an end in good order."""
+"""HTTPS on loopback: whole requests to one function, its answers, an end in good order."""
 
 from __future__ import annotations
 

@@ -25,7 +25,8 @@ from imprint_tools.localcloud.cloud import Cloud
 from imprint_tools.localcloud.enos_config import EnosConfig, EnosProduct, Inferred
 from imprint_tools.localcloud.enos_faults import EnosFaults
 from imprint_tools.localcloud.enos_platform import EnosPlatform
-from imprint_tools.localcloud.enos_registry import Device, EnosRegistry, Product
+from imprint_tools.localcloud.enos_records import Device, Product
+from imprint_tools.localcloud.enos_registry import EnosRegistry
 from imprint_tools.localcloud.loop import LoopThread
 from imprint_tools.secret import Secret
 
