@@ -14,10 +14,13 @@ whose `params` are not what the path asks for); never another exception.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from imprint_tools.localcloud import jsonobject
+from imprint_tools.localcloud.enos_auth import valid_name
 
 OK = 200
 FORMAT_ERROR = 1220
@@ -25,6 +28,9 @@ _MESSAGES = {OK: "", FORMAT_ERROR: "payload format error"}
 TAGS_MAX, TAG_KEY_MAX, TAG_VALUE_MAX = 100, 50, 200
 """Tags of a device, characters of a key and of a value (the vendor's limits page)."""
 
+PROFILE = ("deviceName", "timezone", "deviceDesc")
+
+_TIMEZONE = re.compile(r"[+-][01][0-9]:[0-5][0-9]")
 _ID_MAX = 64
 _QUALITIES = range(10)
 _VERSION = "1.0"
@@ -125,6 +131,26 @@ def event(params: Any, event_id: str, now_ms: int) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise FormatError("events")
     return {"id": event_id, "fields": fields, "time": _time(params, now_ms)}
+
+
+def profile(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What a device is created with, of an object that has to bring productKey, timezone and
+    deviceName, and may bring deviceKey, deviceDesc, deviceAttributes and deviceTags."""
+    text(entry, "productKey")
+    if not _TIMEZONE.fullmatch(text(entry, "timezone")):
+        raise FormatError("timezone")
+    name = entry.get("deviceName")
+    text(name, "defaultValue")
+    if not isinstance(name, dict) or not isinstance(name.get("i18nValue", {}), dict):
+        raise FormatError("i18nValue")
+    if "deviceKey" in entry and not valid_name(text(entry, "deviceKey")):
+        raise FormatError("deviceKey")
+    if not isinstance(entry.get("deviceDesc", ""), str):
+        raise FormatError("deviceDesc")
+    for field in ("deviceAttributes", "deviceTags"):
+        if not isinstance(entry.get(field, {}), dict):
+            raise FormatError(field)
+    return {field: entry[field] for field in PROFILE if field in entry}
 
 
 def attributes(params: Any) -> dict[str, Any]:

@@ -81,6 +81,13 @@ class EnosRegistry(DataFile):
             raise Refusal("organisation-unknown")
         return key
 
+    def application(self, key: str) -> Application:
+        """Refuses "application-unknown"."""
+        try:
+            return self.applications[key]
+        except KeyError:
+            raise Refusal("application-unknown") from None
+
     def product(self, key: str) -> Product:
         """Refuses "product-unknown"."""
         try:
