@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from imprint.wire.coap.message import Message
 
 SESSION = "coap_session"  # of imprint.net
+PASSING = ()  # modules of ours that are needed once: see app
 
 # EnOS takes messages of 1 KB at most, head and options included: what a request of the longest
 # path leaves for its payload, and the largest block below that (2 ** (5 + 4) bytes).
