@@ -1,8 +1,9 @@
 """Envision EnOS on loopback: its IoT hub and its console.
 
 It checks what the real one checks: by CoAP with real DTLS and a pre-shared key at one UDP port
-(`enos_platform`), by MQTT at a plain port and one with TLS (`enos_mqtt`, `enos_gateway`). Where
-the vendor's documents are silent, `enos_config` says so.
+(`enos_platform`), by MQTT at a plain port and one with TLS (`enos_mqtt`, `enos_gateway`), and the
+REST API with its tokens and certificates (`enos_api`). Where the vendor's documents are silent,
+`enos_config` says so.
 
 A device reaches it under the vendor's true host names: `endpoints` says which names lead to which
 port. Its files are those of `daemon`, and an identity for each way to log in.
@@ -11,6 +12,7 @@ port. Its files are those of `daemon`, and an identity for each way to log in.
 from __future__ import annotations
 
 import contextlib
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,9 +21,10 @@ from typing import Any
 
 from imprint_tools.endpoints import Endpoint
 from imprint_tools.errors import BenchStateError
-from imprint_tools.localcloud import enos_auth
+from imprint_tools.localcloud import enos_auth, pki
 from imprint_tools.localcloud.broker import Security
 from imprint_tools.localcloud.cloud import Cloud
+from imprint_tools.localcloud.enos_api import EnosApi
 from imprint_tools.localcloud.enos_config import EnosConfig, EnosProduct, Inferred
 from imprint_tools.localcloud.enos_faults import EnosFaults
 from imprint_tools.localcloud.enos_hub import Hub, status
@@ -29,12 +32,14 @@ from imprint_tools.localcloud.enos_port import Clock, UdpPort
 from imprint_tools.localcloud.enos_records import DEVICE, RIGHTS, Device, Name, Product
 from imprint_tools.localcloud.enos_registry import ORGANISATION, EnosRegistry
 from imprint_tools.localcloud.loop import LoopThread
+from imprint_tools.localcloud.rest import RestServer
+from imprint_tools.localcloud.tls import asking_context
 from imprint_tools.secret import Secret
 
 __all__ = ["EnosCloud", "EnosConfig", "EnosProduct", "Inferred"]
 
-MQTT_PORT, MQTTS_PORT = 11883, 18883
-"""That devices name: plain, with a secret; over TLS, with a certificate besides."""
+MQTT_PORT, MQTTS_PORT, HTTPS_PORT = 11883, 18883, 443
+"""That devices name: MQTT, plain with a secret; over TLS, with a certificate besides; REST."""
 
 _LOOPBACK = "127.0.0.1"
 
@@ -63,28 +68,37 @@ class EnosCloud(Cloud[_Served]):
         self.faults = EnosFaults()
         self._clock = clock
         config = self.config
-        self._ports = (config.port, config.mqtt_port, config.mqtts_port)
+        self._ports = (config.port, config.mqtt_port, config.mqtts_port, config.api_port)
         self._bugs: list[str] = []
 
     def _open(self, runner: LoopThread, undo: contextlib.ExitStack) -> _Served:
         config = self.config
-        hub = Hub(self._registry, config, self._log, self.faults, self._clock)
-        context = self._tls_context(
-            (config.mqtt_host, config.api_host), variant=config.certificate_variant
+        hub = Hub(self._registry, config, self._log, self.faults, self._clock, self.folder)
+        names = (config.mqtt_host, config.api_host)
+        files = self._server_files(names, variant=config.certificate_variant)
+        api = EnosApi(
+            self._registry, hub, config, self._log, self.faults, self._clock, files.root_ca
         )
         port = UdpPort(hub.coap, self._clock)
-        udp, plain, tls = self._ports
+        udp, plain, tls, https = self._ports
         udp = runner.run(port.open(udp))
         undo.callback(runner.call, port.close)
         undo.callback(lambda: runner.run(hub.mqtt.broker.close()))
         listen = hub.mqtt.broker.listen
         plain = runner.call(lambda: listen(Security.PLAIN, port=plain))
-        tls = runner.call(lambda: listen(Security.TLS, context, port=tls))
-        self._ports = (udp, plain, tls)
+        asking = asking_context(files.chain, files.key)
+        tls = runner.call(lambda: listen(Security.TLS, asking, port=tls))
+        rest = runner.call(
+            lambda: RestServer(api.handle, _context(files), body_max=config.limits.body_max)
+        )
+        undo.callback(lambda: runner.run(rest.close()))
+        https = runner.run(rest.open(https))
+        self._ports = (udp, plain, tls, https)
         self.endpoints = [
             Endpoint("coap-*", config.device_port, (_LOOPBACK, udp), "udp"),
             Endpoint(config.mqtt_host, MQTT_PORT, (_LOOPBACK, plain)),
             Endpoint(config.mqtt_host, MQTTS_PORT, (_LOOPBACK, tls)),
+            Endpoint(config.api_host, HTTPS_PORT, (_LOOPBACK, https)),
         ]
         return _Served(hub, port)
 
@@ -365,6 +379,14 @@ class EnosCloud(Cloud[_Served]):
 
         self._console(run)
         self._log.add(kind, product_key=product_key, device_key=device_key, **details)
+
+
+def _context(files: pki.ServerFiles) -> ssl.SSLContext:
+    """For REST, which asks nobody for a certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(files.chain, files.key)
+    return context
 
 
 def _check_name(name: str) -> None:
