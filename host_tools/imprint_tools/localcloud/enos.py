@@ -245,11 +245,13 @@ class EnosCloud(Cloud[_Served]):
         self._log.add("product-created", product_key=product.key)
         return product.key
 
-    def require_certificate(self, product_key: str, on: bool = True) -> None:
-        """The product's switch "certificate bi-directional authentication"."""
+    def require_certificate(self, product_key: str, on: bool = True, *, days: int = 730) -> None:
+        """The product's switch "certificate bi-directional authentication"; `days`: the longest
+        that a certificate of its devices is valid."""
 
         def change(_: _Served) -> None:
-            self._registry.product(product_key).certificate = on
+            product = self._registry.product(product_key)
+            product.certificate, product.certificate_days = on, days
             self._registry.save()
 
         self._console(change)
