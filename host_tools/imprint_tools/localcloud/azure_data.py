@@ -70,8 +70,9 @@ class Device:
 
 @dataclass
 class Registration:
-    """What became of a device that registered. `status` is the vendor's: assigning, assigned,
-    failed, disabled. `error`: of a failed one, code and message."""
+    """What became of a device that registered. `status` is the vendor's: assigned, failed or
+    disabled. `hub` and `device_id` outlive a refusal: a device keeps its hub. `error`: of a failed
+    one, code and message."""
 
     registration_id: str
     status: str
@@ -80,6 +81,7 @@ class Registration:
     device_id: str | None = None
     substatus: str | None = None
     group: str | None = None
+    attestation: str = "symmetricKey"
     error: tuple[int, str] | None = None
     created: str = field(default_factory=utc_text)
     updated: str = field(default_factory=utc_text)
@@ -87,13 +89,14 @@ class Registration:
 
     def shown(self) -> dict[str, Any]:
         """As a device and the service see it."""
+        assigned = self.status == "assigned"
         document: dict[str, Any] = {
             "registrationId": self.registration_id,
             "createdDateTimeUtc": self.created,
-            "assignedHub": self.hub,
-            "deviceId": self.device_id,
+            "assignedHub": self.hub if assigned else None,
+            "deviceId": self.device_id if assigned else None,
             "status": self.status,
-            "substatus": self.substatus,
+            "substatus": self.substatus if assigned else None,
             "lastUpdatedDateTimeUtc": self.updated,
             "etag": self.etag,
         }

@@ -106,7 +106,7 @@ class Hub:
         self.key = key
         self.devices = devices
         self.up = False
-        self._log = log
+        self.log = log
         self._on_change = on_change
         self._ways: dict[str, Downlink] = {}
         self._calls: dict[str, _Call] = {}
@@ -174,7 +174,7 @@ class Hub:
     def telemetry(self, message: Message) -> None:
         if (device := self.devices.get(message.device_id)) is not None:
             device.last_seen = time.time()
-        self._log.add(
+        self.log.add(
             "telemetry",
             hub=self.name,
             device_id=message.device_id,
@@ -190,7 +190,7 @@ class Hub:
 
     def patch_reported(self, device_id: str, patch: Mapping[str, Any]) -> int:
         version = self.device(device_id).twin.patch_reported(patch)
-        self._log.add(
+        self.log.add(
             "reported", hub=self.name, device_id=device_id, version=version, patch=dict(patch)
         )
         self._on_change()
@@ -199,7 +199,7 @@ class Hub:
     def method_answered(self, device_id: str, rid: str, status: int, body: bytes) -> None:
         call = self._calls.get(rid)
         known = call is not None and call.device_id == device_id and not call.answer.done()
-        self._log.add(
+        self.log.add(
             "method-answer",
             hub=self.name,
             device_id=device_id,
@@ -241,9 +241,7 @@ class Hub:
             way = self._ways.get(device_id)
             topic = names.desired_topic(version)
             sent = way is not None and way.send(device_id, topic, payload, _nothing)
-            self._log.add(
-                "desired", hub=self.name, device_id=device_id, version=version, sent=sent
-            )
+            self.log.add("desired", hub=self.name, device_id=device_id, version=version, sent=sent)
         self._on_change()
         return device
 
@@ -260,7 +258,7 @@ class Hub:
         body = base64.b64encode(payload).decode()
         device.c2d.append(C2dMessage(message_id, {**bag, **properties}, body))
         self._on_change()
-        self._log.add("c2d", hub=self.name, device_id=device_id, id=message_id)
+        self.log.add("c2d", hub=self.name, device_id=device_id, id=message_id)
         self.ready_for_messages(device_id)
         return message_id
 
@@ -277,7 +275,7 @@ class Hub:
             topic = names.method_topic(name, rid)
             if way is None or not way.send(device_id, topic, payload, _nothing):
                 raise ServiceError(DEVICE_OFFLINE, f"{device_id} is not online")
-            self._log.add("method", hub=self.name, device_id=device_id, name=name, rid=rid)
+            self.log.add("method", hub=self.name, device_id=device_id, name=name, rid=rid)
             async with asyncio.timeout(timeout_s):
                 return await call.answer
         except TimeoutError:
@@ -291,9 +289,7 @@ class Hub:
             device.c2d.remove(message)
             self._in_flight.get(device.device_id, set()).discard(message.id)
             self._on_change()
-            self._log.add(
-                "c2d-completed", hub=self.name, device_id=device.device_id, id=message.id
-            )
+            self.log.add("c2d-completed", hub=self.name, device_id=device.device_id, id=message.id)
 
 
 @dataclass(frozen=True)

@@ -106,13 +106,17 @@ class Broker:
         return bound
 
     async def close(self) -> None:
-        """End every connection and listener. Raises the first bug that a hook had."""
+        """End every connection and listener; sessions stay, for whoever listens again.
+
+        Raises the first bug that a hook had.
+        """
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for listener in self._listeners:
             listener.close()
+        self._listeners.clear()
         if self._bugs:
             raise self._bugs[0]
 

@@ -151,6 +151,10 @@ class Link:
         if self._writer is not None:
             self._drop(self._writer)
 
+    def soon(self, what: Callable[[], None]) -> None:
+        """Do that as soon as what is being handled has been answered."""
+        asyncio.get_running_loop().call_soon(what)
+
     def close_after(self, seconds: float, reason: str) -> None:
         """End the connection then, unless it has ended before."""
         loop = asyncio.get_running_loop()
