@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import ssl
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -148,17 +147,6 @@ def test_a_certificate_is_bound_to_its_device(
     foreign = {"certSN": "f", "cert": certificates.pem(made).decode(), "caCert": ""}
     assert login(cloud, stranger.files(foreign)) == NOT_AUTHORIZED and refused(cloud) == 745
     assert login(cloud, files) == 0
-
-
-def test_a_certificate_of_another_key_does_not_get_through_tls(
-    cloud: EnosCloud, rest: EnosRest, unit: Unit, tmp_path: Path
-) -> None:
-    """The handshake proves the key."""
-    data = rest.ok("certificates", "apply", {"csr": unit.csr()}, **HERE)
-    (tmp_path / "strange").mkdir()
-    chain, _ = unit.files(data)
-    with pytest.raises(ssl.SSLError, match=r"(?i)key.values.mismatch"):
-        login(cloud, (chain, Unit(tmp_path / "strange").folder / "key.pem"))
 
 
 def test_a_certificate_is_renewed(cloud: EnosCloud, rest: EnosRest, unit: Unit) -> None:
