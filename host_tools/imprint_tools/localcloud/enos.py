@@ -41,6 +41,8 @@ __all__ = ["EnosCloud", "EnosConfig", "EnosProduct", "Inferred"]
 MQTT_PORT, MQTTS_PORT, HTTPS_PORT = 11883, 18883, 443
 """That devices name: MQTT, plain with a secret; over TLS, with a certificate besides; REST."""
 
+MEASUREPOINT_SET = "thing/service/measurepoint/set"
+
 _LOOPBACK = "127.0.0.1"
 
 
@@ -149,8 +151,11 @@ class EnosCloud(Cloud[_Served]):
         bytes its handshake and its application took, each way."""
         return self._console(lambda served: served.hub.coap.sessions())
 
-    def product_keys(self) -> list[str]:
-        return self._console(lambda _: list(self._registry.products))
+    def product_keys(self, kind: str | None = None) -> list[str]:
+        """Of all products, or of those of that kind."""
+        return self._console(
+            lambda _: [p.key for p in self._registry.products.values() if kind in (None, p.kind)]
+        )
 
     def product_secret(self, product_key: str) -> Secret:
         return self._console(lambda _: self._registry.product(product_key).secret)
@@ -196,10 +201,14 @@ class EnosCloud(Cloud[_Served]):
     def create_application(
         self, name: str = "", organisations: Sequence[str] = (ORGANISATION,)
     ) -> tuple[str, Secret]:
-        """Make an application; returns its service account, (accessKey, accessSecret).
+        """Make an application, or find a known one by its name; returns its service account,
+        (accessKey, accessSecret).
 
-        The organisations register it, with every right. See `set_rights`.
+        The organisations register a new one, with every right. See `set_rights`.
         """
+        known = self._console(lambda _: self._registry.application_named(name))
+        if known is not None:
+            return known.key, known.secret
         application = self._console(lambda _: self._registry.create_application(name))
         self._log.add("application-created", access_key=application.key)
         for organisation in organisations:
@@ -333,7 +342,7 @@ class EnosCloud(Cloud[_Served]):
 
     def set_measurepoints(self, product_key: str, device_key: str, params: dict[str, Any]) -> str:
         """Have a device set measurepoints; returns the command's id. See `command`."""
-        return self.command(product_key, device_key, "thing/service/measurepoint/set", params)
+        return self.command(product_key, device_key, MEASUREPOINT_SET, params)
 
     def invoke(
         self, product_key: str, device_key: str, service: str, params: dict[str, Any]
@@ -343,29 +352,34 @@ class EnosCloud(Cloud[_Served]):
         return self.command(product_key, device_key, f"thing/service/{service}", params)
 
     def command(self, product_key: str, device_key: str, topic: str, params: Any) -> str:
-        """Have a device do something; returns the command's id.
+        """Have a device do something; returns the command's id. See `send_command`."""
+        return self.send_command(product_key, device_key, topic, params)[0]
+
+    def send_command(
+        self, product_key: str, device_key: str, topic: str, params: Any
+    ) -> tuple[str, str]:
+        """Have a device do something; returns (the command's id, "sent" or "queued").
 
         `topic` is below `/sys/{productKey}/{deviceKey}/`. A device that is online over MQTT, or by
-        its gateway, is sent the command now, and the event `command` says so; for another it is
-        kept until it logs in, or by CoAP says something. The device's answer is the event
-        `command-reply` of that id.
+        its gateway, is sent the command now; for another it is kept until it logs in, or by CoAP
+        says something. The device's answer is the event `command-reply` of that id.
         """
         name = (product_key, device_key)
 
-        def keep(served: _Served) -> tuple[str, bool]:
+        def keep(served: _Served) -> tuple[str, str]:
             command = self._registry.add_command(self._registry.device(*name), topic, params)
-            return command.id, served.hub.mqtt.push_commands(name)
+            return command.id, "sent" if served.hub.mqtt.push_commands(name) else "queued"
 
-        command_id, sent = self._console(keep)
+        command_id, fate = self._console(keep)
         self._log.add(
             "command",
             product_key=product_key,
             device_key=device_key,
             id=command_id,
             topic=topic,
-            fate="sent" if sent else "queued",
+            fate=fate,
         )
-        return command_id
+        return command_id, fate
 
     def _change(
         self,

@@ -88,6 +88,11 @@ class EnosRegistry(DataFile):
         except KeyError:
             raise Refusal("application-unknown") from None
 
+    def application_named(self, name: str) -> Application | None:
+        """The one of that name; a name may be empty, and is nobody's then."""
+        found = (one for one in self.applications.values() if name and one.name == name)
+        return next(found, None)
+
     def product(self, key: str) -> Product:
         """Refuses "product-unknown"."""
         try:
