@@ -20,6 +20,7 @@ from pathlib import Path
 
 import air_bytes
 import at_line
+import factory
 import flashing
 import heap
 import modem_heap
@@ -43,6 +44,7 @@ SECTIONS = {
     "air": air_bytes.measure,
     "modem-heap": modem_heap.measure,
     "at": at_line.measure,
+    "factory": factory.measure,
 }
 
 
