@@ -64,6 +64,7 @@ ONLY = {
         "imprint.net.azure",
         "imprint.net.mqtt",
         "imprint.wire.mqtt",
+        "imprint.wire.percent",
     ),
     "azure-edge": (
         "imprint.clouds.azure",
@@ -71,6 +72,7 @@ ONLY = {
         "imprint.net.azure",
         "imprint.net.mqtt",
         "imprint.wire.mqtt",
+        "imprint.wire.percent",
     ),
 }
 

@@ -24,6 +24,7 @@ class ImprintError(Exception):
     the original errno, CONNACK or reply code, or None."""
 
     retry = False
+    wait_ms = 0  # at least, before the next attempt: what the peer asked for
 
     def __init__(self, code: int, detail: str = "", number: int | None = None) -> None:
         super().__init__(detail)
@@ -481,8 +482,56 @@ _ACTIVATION_ANSWER_FOREIGN = const(413)
 Next: check `product_key` and `device_key`, and that no other unit has the same; then power-cycle.
 """
 
+_ATTESTATION_REFUSED = const(420)
+"""SetupError: DPS does not accept what proves this unit: status 401 or 403, or CONNACK 4 or 5.
+`number` is the CONNACK or DPS's six digits (401002: a wrong certificate or key).
 
-_SERVICE_ACCOUNT_REFUSED = const(420)
+Next: compare certificate or key of the enrolment with `imprint verify`; with X.509 the common name
+must be the `registration_id`, and a group wants the leaf's issuers with it; then power-cycle.
+"""
+
+_NOT_ENROLLED = const(421)
+"""SetupError: DPS knows no enrolment for this unit (status 404).
+
+Next: check `id_scope` and `registration_id`; enrol the unit, then power-cycle it.
+"""
+
+_PROVISIONING_REFUSED = const(422)
+"""SetupError: DPS does not understand the registration: status 400, 412 or 415, or CONNACK 1 or 2.
+`number` is the CONNACK or DPS's six digits.
+
+Next: check `id_scope`, `registration_id` and `host`; report the event's detail to the developers.
+"""
+
+_PROVISIONING_UNAVAILABLE = const(423)
+"""WeatherError: DPS cannot register now: throttled (429), busy with this enrolment (409), a fault
+of its own (5xx) or CONNACK 3. What it asks to wait for is obeyed.
+
+Next: wait; if 429 repeats, switch on fewer units at a time (1,000 registrations a minute).
+"""
+
+_PROVISIONING_UNANSWERED = const(424)
+"""WeatherError: DPS took the registration and did not answer it in time. To ask again is free of
+consequences.
+
+Next: wait; the board asks again by itself.
+"""
+
+_ASSIGNMENT_FAILED = const(425)
+"""WeatherError: DPS found no hub for this unit. `number` is its code: 400207 custom allocation
+failed, 400208 no hub is linked, 400209 the hub does not let it in.
+
+Next: look at the enrolment's allocation policy and at the linked hubs; the board asks again.
+"""
+
+_PROVISIONING_MALFORMED = const(426)
+"""ProtocolError: DPS's answer is not what it documents; `detail` says what. It is asked again.
+
+Next: check that `host` is the service's own; report the event's detail to the developers.
+"""
+
+
+_SERVICE_ACCOUNT_REFUSED = const(440)
 """SetupError: EnOS's API does not know the service account (1002) or refuses its secret (1003; 497
 in the older API). The clock agrees with the server's, so that it is not.
 
@@ -490,14 +539,14 @@ Next: compare `access_key` and the fingerprint of `access_secret` with the appli
 console; burn them again.
 """
 
-_CLOCK_SKEWED = const(421)
+_CLOCK_SKEWED = const(441)
 """WeatherError: EnOS's API refused a signature, and its own date is minutes away from the board's:
 signatures hold the time. The clock is set anew.
 
 Next: wait; if it repeats, check that `ntp_host` tells the right time.
 """
 
-_API_FORBIDDEN = const(422)
+_API_FORBIDDEN = const(442)
 """SetupError: The service account is right, but may not do that: the organisation has not
 registered the application (498), or its policy does not grant it (403).
 
@@ -505,14 +554,14 @@ Next: in the console let the organisation `org_id` register the application, and
 management, and for certificates their apply, renew and revoke.
 """
 
-_API_DEFERRED = const(423)
+_API_DEFERRED = const(443)
 """WeatherError: EnOS's API cannot do that now: 429 throttled, 5xx, 1005 or 99500 a fault of its
 own, 1001 a timestamp that was used before.
 
 Next: wait; the board asks again by itself.
 """
 
-_API_REFUSED = const(424)
+_API_REFUSED = const(444)
 """SetupError: EnOS's API refused a request for good; `number` is its code, `detail` its words:
 99400 an argument (for a certificate also: days beyond the product's maximum, or a product without
 certificates), 11833 a certificate of another device. What it says of a product that belongs to
@@ -522,43 +571,43 @@ Next: check `org_id`, `subdevice_product_key`, `timezone` and `certificate_days`
 it is.
 """
 
-_API_ANSWER_MALFORMED = const(425)
+_API_ANSWER_MALFORMED = const(445)
 """ProtocolError: The API's answer is not what EnOS documents; `detail` says what is missing.
 
 Next: check `api_host`; report the event's detail to the developers.
 """
 
-_TOKEN_EXPIRED = const(426)
+_TOKEN_EXPIRED = const(446)
 """WeatherError: The API's token is not valid any more (1203, 401), and a new one was refused, too.
 
 Next: wait; if it repeats, look whether another unit gets tokens with the same service account.
 """
 
-_DEVICE_EXISTS = const(427)
+_DEVICE_EXISTS = const(447)
 """SetupError: A sub-device of that device key exists already (11702) and its secret cannot be had.
 
 Next: burn its secret in the list of sub-devices, or delete it in the console.
 """
 
-_DEVICE_ABSENT = const(428)
+_DEVICE_ABSENT = const(448)
 """SetupError: The API does not find a device (11404): the edge itself, or a sub-device.
 
 Next: check `product_key`, `device_key` and `org_id`; create the device in the console.
 """
 
-_DEVICE_LIMIT = const(429)
+_DEVICE_LIMIT = const(449)
 """SetupError: The product has no room for more devices (11739).
 
 Next: have the limit raised, or delete devices that are not used.
 """
 
-_CERTIFICATE_UNUSABLE = const(430)
+_CERTIFICATE_UNUSABLE = const(450)
 """ProtocolError: The certificate that EnOS issued is none, or not for this unit's key.
 
 Next: wait, it is asked for again; if it repeats, burn the identity again with `imprint inject`.
 """
 
-_CERTIFICATE_DUE = const(431)
+_CERTIFICATE_DUE = const(451)
 """WeatherError: Two thirds of the life of this unit's certificate are over: it reconnects with a
 new one.
 
@@ -607,6 +656,15 @@ _FORBIDDEN = const(506)
 
 Next: look at the device in the console: is it enabled, and in the product `product_key`? Then
 power-cycle the unit.
+"""
+
+_HUB_REFUSED = const(507)
+"""WeatherError: CONNACK 4 or 5: hub or gateway does not let this device in: unknown, disabled, a
+wrong key or certificate, or a gateway that has not heard of it yet (up to an hour). Neither says
+which. Under `azure-dps` the unit asks DPS next, which may name another hub.
+
+Next: look at the device in the hub; behind a gateway, at its parent; compare key or certificate
+with `imprint verify`.
 """
 
 
@@ -746,4 +804,18 @@ _REPORT_UNANSWERED = const(604)
 sent again.
 
 Next: wait; if it repeats, check that the product has a thing model.
+"""
+
+_DOWNLINK_UNUSABLE = const(605)
+"""SetupError: The cloud sent what the unit cannot use; `detail` says whether it was too large or
+not what is documented. It was dropped, and the unit goes on.
+
+Next: keep the twin's desired properties and messages below 4 kB, and desired properties an object.
+"""
+
+_TWIN_REFUSED = const(606)
+"""SetupError: The hub refused the reported properties and would refuse them again; they were
+dropped. `number` is the status.
+
+Next: look at what `apply` returns: names without `.`, `$` and blanks, 32 kB in all.
 """

@@ -211,6 +211,12 @@ class Authority:
         """What a peer has to trust."""
         return self.full_chain[-1]
 
+    @property
+    def key_pem(self) -> Secret:
+        """The authority's own key, PKCS#8 and not encrypted: for an IoT Edge gateway, which must
+        sign by itself. Nothing else has a use for it."""
+        return certificates.key_bytes(self._key)
+
     def create_intermediate(
         self,
         path: Path,
@@ -407,7 +413,8 @@ def _key_of_csr(csr: bytes, name: str) -> PublicKey:
         found = certificates.common_names(request.subject)
         key = request.public_key()
         signed = request.is_signature_valid
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, UserWarning):
+        # A warning (a country's name of six letters) is raised where a program wants that.
         raise IssueError("the request is no PKCS#10 that can be read, PEM or DER") from None
     weakness = certificates.key_weakness(key)
     if weakness or not isinstance(key, PublicKey):

@@ -79,8 +79,8 @@ class TestToken(unittest.TestCase):
     def test_refused(self):
         """Each status of the token service has its error."""
         for status, kind, code in (
-            (1002, SetupError, 420), (1003, SetupError, 420), (1001, WeatherError, 423),
-            (1004, SetupError, 424), (1005, WeatherError, 423), (1203, WeatherError, 426),
+            (1002, SetupError, 440), (1003, SetupError, 440), (1001, WeatherError, 443),
+            (1004, SetupError, 444), (1005, WeatherError, 443), (1203, WeatherError, 446),
         ):  # fmt: skip
             with raises(kind, code) as caught:
                 enos_rest.token(_answer({"status": status, "msg": "said", "data": None}))
@@ -89,10 +89,10 @@ class TestToken(unittest.TestCase):
     def test_malformed(self):
         """What is no token is not used as one."""
         for data in (None, {}, {"accessToken": 5}, {"accessToken": ""}, {"accessToken": "a "}):
-            with raises(ProtocolError, 425):
+            with raises(ProtocolError, 445):
                 enos_rest.token(_answer({"status": 0, "data": data}))
         for answer in ((200, {}, b"<html>"), _answer([]), _answer({}), _answer({"status": False})):
-            with raises(ProtocolError, 425):
+            with raises(ProtocolError, 445):
                 enos_rest.token(answer)
 
 
@@ -100,19 +100,19 @@ class TestAnswers(unittest.TestCase):
     def test_refusals(self):
         """Each code of the API has its error; an HTTP status counts where there is no code."""
         for code, kind, ours in (
-            (401, WeatherError, 426), (403, SetupError, 422), (429, WeatherError, 423),
-            (497, SetupError, 420), (498, SetupError, 422), (500, WeatherError, 423),
-            (503, WeatherError, 423), (11404, SetupError, 428), (11702, SetupError, 427),
-            (11714, SetupError, 424), (11721, SetupError, 424), (11739, SetupError, 429),
-            (11833, SetupError, 424), (99400, SetupError, 424), (99500, WeatherError, 423),
+            (401, WeatherError, 446), (403, SetupError, 442), (429, WeatherError, 443),
+            (497, SetupError, 440), (498, SetupError, 442), (500, WeatherError, 443),
+            (503, WeatherError, 443), (11404, SetupError, 448), (11702, SetupError, 447),
+            (11714, SetupError, 444), (11721, SetupError, 444), (11739, SetupError, 449),
+            (11833, SetupError, 444), (99400, SetupError, 444), (99500, WeatherError, 443),
         ):  # fmt: skip
             with raises(kind, ours) as caught:
                 enos_rest.data(_answer({"code": code, "msg": "said"}))
             self.assertEqual((code, "said"), (caught.exception.number, caught.exception.detail))
-        with raises(WeatherError, 423) as caught:
+        with raises(WeatherError, 443) as caught:
             enos_rest.data((502, {}, b"<html><body>502 Bad Gateway</body></html>"))
         self.assertEqual(502, caught.exception.number)
-        with raises(WeatherError, 426):
+        with raises(WeatherError, 446):
             enos_rest.data(_answer({}, 401))
 
     def test_skew(self):
@@ -120,7 +120,7 @@ class TestAnswers(unittest.TestCase):
         late = _answer({}, headers={"date": "Fri, 01 Nov 2019 03:21:49 GMT"})
         refused = enos_rest.refusal(1003, "")
         error = enos_rest.skewed(refused, late, _NOW)
-        self.assertEqual((421, 1003), (error.code, error.number))
+        self.assertEqual((441, 1003), (error.code, error.number))
         self.assertEqual("ours is -3600 s ahead", error.detail)
         for date in (_DATE, "", "yesterday", "Fri, 01 Xxx 2019 03:21:49 GMT", "a b c d e GMT"):
             said = _answer({}, headers={"date": date})
@@ -153,7 +153,7 @@ class TestCalls(unittest.TestCase):
         ])  # fmt: skip
         self.assertEqual([("pk", "d1", "s1", 0), (None, None, "", 11702)], actual)
         self.assertEqual([("pk", "d1", "s1", 0)], enos_rest.devices_created(good))
-        with raises(ProtocolError, 425):
+        with raises(ProtocolError, 445):
             enos_rest.devices_created([5])
 
     def test_certificates(self):
@@ -172,7 +172,7 @@ class TestCalls(unittest.TestCase):
             self.assertEqual("/connect-service/v2.0/certificates", call[1])
             self.assertEqual((query, body), (call[2], json.loads(call[3])))
         self.assertEqual(("PEM", "7"), enos_rest.certificate_issued({"cert": "PEM", "certSN": 7}))
-        with raises(ProtocolError, 425):
+        with raises(ProtocolError, 445):
             enos_rest.certificate_issued({"cert": 5})
 
     def test_device_and_topology(self):

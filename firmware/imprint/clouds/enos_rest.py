@@ -44,16 +44,16 @@ _CERTIFICATES = "/connect-service/v2.0/certificates"
 _JSON = "application/json"
 
 # errors.py
-_SERVICE_ACCOUNT_REFUSED = const(420)
-_CLOCK_SKEWED = const(421)
-_API_FORBIDDEN = const(422)
-_API_DEFERRED = const(423)
-_API_REFUSED = const(424)
-_API_ANSWER_MALFORMED = const(425)
-_TOKEN_EXPIRED = const(426)
-_DEVICE_EXISTS = const(427)
-_DEVICE_ABSENT = const(428)
-_DEVICE_LIMIT = const(429)
+_SERVICE_ACCOUNT_REFUSED = const(440)
+_CLOCK_SKEWED = const(441)
+_API_FORBIDDEN = const(442)
+_API_DEFERRED = const(443)
+_API_REFUSED = const(444)
+_API_ANSWER_MALFORMED = const(445)
+_TOKEN_EXPIRED = const(446)
+_DEVICE_EXISTS = const(447)
+_DEVICE_ABSENT = const(448)
+_DEVICE_LIMIT = const(449)
 
 _EXISTS = const(11702)
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from imprint.identity import Identity
 
 # errors.py
-_TOKEN_EXPIRED = const(426)
-_DEVICE_EXISTS = const(427)
-_CERTIFICATE_UNUSABLE = const(430)
+_TOKEN_EXPIRED = const(446)
+_DEVICE_EXISTS = const(447)
+_CERTIFICATE_UNUSABLE = const(450)
 
 
 class Account:

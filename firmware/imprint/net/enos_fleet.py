@@ -30,7 +30,7 @@ _RETRY_MS = const(30_000)  # after what the cloud could not do just then
 
 # errors.py
 _SUBDEVICES_WRONG = const(106)
-_CLOCK_SKEWED = const(421)
+_CLOCK_SKEWED = const(441)
 _SUBDEVICE_SECRETLESS = const(532)
 
 _BINDING_LOST = const(740)

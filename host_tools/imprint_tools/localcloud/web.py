@@ -14,6 +14,8 @@ import ssl
 import uvicorn
 from starlette.types import ASGIApp
 
+from imprint_tools.errors import BenchStateError
+
 _POLL_S = 0.005
 _GRACE_S = 1
 
@@ -38,8 +40,14 @@ class WebServer:
         self._task: asyncio.Task[None] | None = None
 
     async def open(self, port: int = 0) -> int:
-        """Listen on loopback; returns the port, for 0 a free one."""
-        listener = socket.create_server(("127.0.0.1", port))
+        """Listen on loopback; returns the port, for 0 a free one. Raises BenchStateError."""
+        try:
+            listener = socket.create_server(("127.0.0.1", port), backlog=128)
+        except OSError as error:
+            raise BenchStateError(
+                f"TCP port {port} cannot be had: {error.strerror}",
+                next_step="end what listens there, or let the cloud choose: port 0",
+            ) from None
         bound: int = listener.getsockname()[1]
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]))
         while not self._server.started and not self._task.done():
@@ -49,6 +57,12 @@ class WebServer:
     async def close(self) -> None:
         """End every connection. Raises what ended the server before, if anything did."""
         self._server.should_exit = True
-        if self._task is not None:
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        if self._task is None:
+            return
+        if not self._server.server_state.connections:
+            # It looks ten times a second whether it shall end, and then waits for nobody.
+            for listening in self._server.servers:
+                listening.close()
+            self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
