@@ -266,7 +266,8 @@ class App:
         self._next_id += 1
         payload = self._session.report(self._next_id, self.read())
         self._sample_at = port.ticks_add(now, self._session.period_ms)
-        self._fresh = b"\0" + self._next_id.to_bytes(4, "big") + payload
+        if payload:
+            self._fresh = b"\0" + self._next_id.to_bytes(4, "big") + payload
 
     def _may_send(self) -> bool:
         if not self._fresh and not self._outbox:

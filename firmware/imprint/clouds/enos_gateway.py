@@ -124,9 +124,10 @@ def login_batch(client_id: str, time_ms: int, entries: "Any") -> bytes:
         signature = sign(client_id, name[0], name[1], timestamp, secret)
         body += b"," if body else b""
         body += b'{%s,"sign":"%s"%s}' % (_keys(name), signature.encode(), _mode(mode))
-    return b'{"clientId":"%s","signMethod":"%s","subDevices":[%s],"timestamp":"%s"}' % (
-        client_id.encode(), _METHOD.encode(), body, timestamp.encode(),
+    head = b'{"clientId":"%s","signMethod":"%s","subDevices":[' % (
+        client_id.encode(), _METHOD.encode(),
     )  # fmt: skip
+    return head + body + b'],"timestamp":"%s"}' % timestamp.encode()
 
 
 def named(name: tuple) -> bytes:
@@ -140,7 +141,7 @@ def topology_add(client_id: str, time_ms: int, entries: "Any") -> bytes:
     for name, secret in entries:
         body += b"," if body else b""
         body += b"{%s}" % _signed(name, client_id, secret, time_ms)
-    return b"[%s]" % body
+    return b"[" + body + b"]"
 
 
 def topology_delete(names: "Any") -> bytes:
@@ -156,7 +157,7 @@ def register(names: "Any", timezone: str) -> bytes:
         body += b'{%s,"deviceName":{"defaultValue":"%s"},"timezone":%s}' % (
             _keys(name), name[1].encode(), json.dumps(timezone).encode(),
         )  # fmt: skip
-    return b"[%s]" % body
+    return b"[" + body + b"]"
 
 
 # --- Reports. An entry is JSON in a line, so that what is refused can be parted again.

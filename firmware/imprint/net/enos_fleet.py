@@ -55,7 +55,7 @@ class Fleet:
         store = port.FolderStore(_RECORDS) if self._file.read(1) else None
         self.table = s.Subdevices(self._file, store, self._identity.subdevice_product_key or "")
         self._drivers: dict = {}
-        self._next = 0  # the sub-device to be read next
+        self._next = len(self.table)  # the sub-device to be read next; this is: none
         self._retry_at: "int | None" = None  # ticks
         self._told = -1  # how many were online when that was told last
 
@@ -323,8 +323,8 @@ class Fleet:
         while self._next < len(table) and room > 0:
             at = self._next
             flags = table.flags[at]
-            away = s.DELETED | s.DISABLED | s.REFUSED
-            if flags & s.ONLINE or not (online or flags & away):
+            away = s.BOUND | s.DISABLED | s.REFUSED | s.DELETED
+            if flags & s.ONLINE or (not online and flags & away == s.BOUND):
                 self._unit.feed()
                 values = self._poll(at)
                 if values:

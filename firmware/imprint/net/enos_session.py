@@ -211,8 +211,6 @@ class Session(MqttSession):
     def send(self, number: int, payload: bytes, again: bool) -> "ImprintError | None":
         """`again` sets DUP: it was sent before, in this session or an earlier one."""
         cloud, late = self.cloud, self._first < 0 or number < self._first
-        if not payload:
-            return None  # nobody answered in that part of the round
         tail = cloud.RESUME_BATCH if late else cloud.POST_BATCH
         more = cloud.LATE if late else cloud.NOW
         code, text, _ = self.ask(tail, cloud.params(payload), more, number, again)

@@ -10,7 +10,7 @@ unit comes to the cloud. All have
                           unit and does not want it yet
     login(record)
     period_ms             from the report just made to the next
-    report(id, values) -> payload
+    report(id, values) -> payload, empty where there is nothing to report
     send(id, payload, again) -> None, or the error for a report that was refused
     poll(timeout_ms)      take in what comes, and act on it
     rest_ms()             how long the cloud wants to be left alone before the next session
