@@ -40,9 +40,9 @@ def listed(*keys: str, **common: Any) -> list[dict[str, Any]]:
 class EdgeBench(UnitBench):
     """An edge, its access point and the local EnOS.
 
-    `subdevices` are the entries of its list, `tables` and `bus` the rest of it; `burned` are fields
-    of the identity that differ from those of an edge that creates its sub-devices over REST; None
-    leaves one out.
+    `subdevices` are the entries of its list, `tables` and `bus` the rest of it; `burned` are
+    fields of the identity that differ from those of an edge that creates its sub-devices over
+    REST; None leaves one out.
     """
 
     cloud: EnosCloud
