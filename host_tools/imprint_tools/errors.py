@@ -7,7 +7,8 @@ traceback.
 
     ImprintError
       caller's mistake     IdentityError 10, BoardFileError 11, FirmwareFileError 12,
-                           ImageError 13, IssueError 14, AuthorityError 15
+                           ImageError 13, IssueError 14, AuthorityError 15,
+                           TrustAnchorError 16
       the board's          PortError 20, ChipMismatchError 21, FlashError 22, DeviceError 23,
                            VerifyError 24
       the world's weather  RuntimeMissingError 30, FetchError 31
@@ -83,6 +84,14 @@ class AuthorityError(ImprintError):
     code = "authority-unusable"
     exit_code = 15
     next_step = "Name the authority's folder; `imprint ca root` makes one."
+
+
+class TrustAnchorError(ImprintError):
+    """A file that should hold a CA's certificate does not, or the CA cannot be installed."""
+
+    code = "trust-anchor-invalid"
+    exit_code = 16
+    next_step = "Give the CA's own certificate, PEM or DER."
 
 
 class PortError(ImprintError):

@@ -413,7 +413,8 @@ def _key_of_csr(csr: bytes, name: str) -> PublicKey:
         found = certificates.common_names(request.subject)
         key = request.public_key()
         signed = request.is_signature_valid
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, UserWarning):
+        # A warning (a country's name of six letters) is raised where a program wants that.
         raise IssueError("the request is no PKCS#10 that can be read, PEM or DER") from None
     weakness = certificates.key_weakness(key)
     if weakness or not isinstance(key, PublicKey):

@@ -177,7 +177,7 @@ def test_a_request_without_use_for_tls_is_refused(line: Authority) -> None:
         line.issue_leaf(registration_id="unit-1", csr=csr.public_bytes(certificates.Encoding.DER))
 
 
-@settings(max_examples=300)
+@settings(max_examples=500)
 @given(st.binary(max_size=600))
 def test_any_bytes_are_a_request_or_refused(data: bytes) -> None:
     """The parser of requests raises IssueError and nothing else."""
@@ -185,7 +185,7 @@ def test_any_bytes_are_a_request_or_refused(data: bytes) -> None:
         issuer._key_of_csr(data, "unit-1")
 
 
-@settings(max_examples=300)
+@settings(max_examples=500)
 @given(st.floats(0, 1, exclude_max=True), st.integers(1, 255))
 def test_a_damaged_request_is_refused(place: float, change: int) -> None:
     """Any one changed byte is found: by the parser or by the signature."""

@@ -315,6 +315,16 @@ class AzureCloud(Cloud[AzurePlatform]):
         endpoints.save(self.folder, state.pid, state.ca, state.endpoints)
         return AzureGateway(self, host)
 
+    @property
+    def gateways(self) -> list[str]:
+        """The host names of the gateways."""
+        return self._console(lambda platform: list(platform.edges))
+
+    def known_gateway(self, host: str) -> AzureGateway:
+        """The gateway of that host name. Raises BenchStateError where there is none."""
+        self._console(lambda platform: platform.edge(host))
+        return AzureGateway(self, host)
+
     # -- what is to be seen --------------------------------------------------------------------
 
     def devices(self) -> list[dict[str, Any]]:
