@@ -1,11 +1,11 @@
-"""The journey by way of Azure's provisioning service: blank unit to telemetry, and what goes wrong."""
+"""The journey by way of Azure's provisioning service, and what goes wrong on it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import pytest
-from azure_bench import UNIT, AzureBench
+from azure_bench import AzureBench
 
 MakeBench = Callable[..., AzureBench]
 
