@@ -58,6 +58,7 @@ ONLY = {
         "imprint.net.azure",
         "imprint.net.mqtt",
         "imprint.wire.mqtt",
+        "imprint.wire.percent",
     ),
     "azure-edge": (
         "imprint.clouds.azure",
@@ -65,6 +66,7 @@ ONLY = {
         "imprint.net.azure",
         "imprint.net.mqtt",
         "imprint.wire.mqtt",
+        "imprint.wire.percent",
     ),
 }
 

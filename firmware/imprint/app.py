@@ -2,9 +2,18 @@
 
 The only composition root: everything below gets what it needs handed in. An own application is
 a module `application` in the file system's root with `read() -> dict` (property identifiers and
-values) and, as it likes, `apply(params: dict)`, where ValueError, TypeError and KeyError answer
-the cloud with 400, and `hear(payload: bytes) -> bytes | None` for messages on the user topic,
-whose result is sent back.
+values) and, as it likes, of
+
+    apply(params: dict)               take on what the cloud sets. ValueError, TypeError and
+                                      KeyError refuse it (400). Azure's twin gets reported what
+                                      it returns, a dict, else what `read` then says of those
+                                      names; a refusal reports nothing
+    hear(payload) -> bytes or None    a message from the cloud; the result is sent back
+    method(name: str, value)          Azure's direct methods: what it returns is the answer (200),
+                                      KeyError says that there is no such method (404), ValueError
+                                      and TypeError refuse the value (400)
+    properties(values: dict) -> dict  text to go with the report `values`, for a cloud that routes
+                                      by it (Azure)
 """
 
 import binascii
@@ -78,7 +87,12 @@ class App:
         """`feed` is the watchdog's; no wait in here is longer than its patience."""
         self.feed = feed
         self.store = port.NvsStore()
-        self.read, self.apply, self.hear = _application()
+        application = _application()
+        self.read = getattr(application, "read", _vital_signs)
+        self.apply = getattr(application, "apply", _refuse)
+        self.hear = getattr(application, "hear", _ignore)
+        self.method = getattr(application, "method", _no_method)
+        self.properties = getattr(application, "properties", _no_properties)
         self._backoff = Backoff(os.urandom, _RETRY_MS, _RETRY_CEILING_MS)
         self._identity: "Identity | None" = None
         self._session: "Any" = None  # the journey's kind of session
@@ -173,6 +187,10 @@ class App:
 
     def _register(self) -> str:
         record = self._session.register()
+        if record is None:
+            self._error = None
+            port.emit("disabled")
+            return o.NOT_YET
         # Kept before anything else happens: nothing can fetch it a second time. Room for the vault
         # is made first, since running out of memory would lose it, too; that waits for nothing.
         self.free()
@@ -211,7 +229,10 @@ class App:
             self._session.poll(_IDLE_MS)
 
     def _wait(self) -> str:
-        floor_ms = _UNANSWERED_MS if self._error.code == _REGISTRATION_UNANSWERED else 0
+        error = self._error
+        floor_ms = error.wait_ms if error else 0
+        if error and error.code == _REGISTRATION_UNANSWERED:
+            floor_ms = _UNANSWERED_MS
         wait_ms = self._backoff.next_ms(floor_ms)
         port.emit("wait", ms=wait_ms)
         until = port.ticks_add(port.ticks_ms(), wait_ms)
@@ -315,14 +336,13 @@ def _forget(modules: tuple) -> None:
             delattr(sys.modules[package], name)
 
 
-def _application() -> tuple:
+def _application() -> "Any":
     names = port.listdir("/")
     if "application.py" not in names and "application.mpy" not in names:
-        return _vital_signs, _refuse, _ignore
+        return None
     import application
 
-    apply = getattr(application, "apply", _refuse)
-    return application.read, apply, getattr(application, "hear", _ignore)
+    return application
 
 
 def _vital_signs() -> dict:
@@ -335,6 +355,14 @@ def _refuse(_params: dict) -> None:
 
 def _ignore(_payload: bytes) -> None:
     pass
+
+
+def _no_method(name: str, _value: "Any") -> None:
+    raise KeyError(name)
+
+
+def _no_properties(_values: dict) -> dict:
+    return {}
 
 
 def _emit_error(error: errors.ImprintError, retry_ms: "int | None" = None) -> None:

@@ -24,6 +24,7 @@ class ImprintError(Exception):
     the original errno, CONNACK or reply code, or None."""
 
     retry = False
+    wait_ms = 0  # at least, before the next attempt: what the peer asked for
 
     def __init__(self, code: int, detail: str = "", number: int | None = None) -> None:
         super().__init__(detail)
@@ -281,22 +282,33 @@ CA if the old one has expired.
 """
 
 _SERVER_NAME_WRONG = const(311)
-"""ProtocolError: The server's certificate is for another name: a wrong host, or somebody in
-between.
+"""ProtocolError: The server's certificate is for another name, or has none but its subject's: a
+wrong host, or somebody in between.
 
-Next: check `region`, `instance_id` and `host`; look for an intercepting proxy.
+Next: check `region`, `instance_id` and `host`; look for an intercepting proxy. A gateway's
+certificate must have the name dialled as subject alternative name (`imprint gateway check`).
 """
 
 _ISSUER_UNTRUSTED = const(312)
 """ProtocolError: The server's certificate does not lead to the burned root CA.
 
-Next: burn the root CA that the cloud names for this port; look for an intercepting proxy.
+Next: burn the root CA that the cloud names for this port; look for an intercepting proxy. Of a
+gateway, `imprint gateway check` tells whether it is self-signed, lacks its intermediate or has
+another root.
 """
 
 _HANDSHAKE_FAILED = const(313)
 """WeatherError: TLS failed in another way; `detail` has mbedTLS's words.
 
 Next: check that the port speaks TLS 1.2 and that the board has memory left (event `heap`).
+"""
+
+_CERTIFICATE_UNFIT = const(314)
+"""ProtocolError: The server's certificate is not for a TLS server, or a key of its chain is too
+weak (RSA below 2048 bits).
+
+Next: have it issued anew, with extended key usage serverAuth; `imprint gateway check` shows which
+certificate it is.
 """
 
 _PEER_CLOSED = const(320)
@@ -420,6 +432,54 @@ _ACTIVATION_ANSWER_FOREIGN = const(413)
 Next: check `product_key` and `device_key`, and that no other unit has the same; then power-cycle.
 """
 
+_ATTESTATION_REFUSED = const(420)
+"""SetupError: DPS does not accept what proves this unit: status 401 or 403, or CONNACK 4 or 5.
+`number` is the CONNACK or DPS's six digits (401002: a wrong certificate or key).
+
+Next: compare certificate or key of the enrolment with `imprint verify`; with X.509 the common name
+must be the `registration_id`, and a group wants the leaf's issuers with it; then power-cycle.
+"""
+
+_NOT_ENROLLED = const(421)
+"""SetupError: DPS knows no enrolment for this unit (status 404).
+
+Next: check `id_scope` and `registration_id`; enrol the unit, then power-cycle it.
+"""
+
+_PROVISIONING_REFUSED = const(422)
+"""SetupError: DPS does not understand the registration: status 400, 412 or 415, or CONNACK 1 or 2.
+`number` is the CONNACK or DPS's six digits.
+
+Next: check `id_scope`, `registration_id` and `host`; report the event's detail to the developers.
+"""
+
+_PROVISIONING_UNAVAILABLE = const(423)
+"""WeatherError: DPS cannot register now: throttled (429), busy with this enrolment (409), a fault
+of its own (5xx) or CONNACK 3. What it asks to wait for is obeyed.
+
+Next: wait; if 429 repeats, switch on fewer units at a time (1,000 registrations a minute).
+"""
+
+_PROVISIONING_UNANSWERED = const(424)
+"""WeatherError: DPS took the registration and did not answer it in time. To ask again is free of
+consequences.
+
+Next: wait; the board asks again by itself.
+"""
+
+_ASSIGNMENT_FAILED = const(425)
+"""WeatherError: DPS found no hub for this unit. `number` is its code: 400207 custom allocation
+failed, 400208 no hub is linked, 400209 the hub does not let it in.
+
+Next: look at the enrolment's allocation policy and at the linked hubs; the board asks again.
+"""
+
+_PROVISIONING_MALFORMED = const(426)
+"""ProtocolError: DPS's answer is not what it documents; `detail` says what. It is asked again.
+
+Next: check that `host` is the service's own; report the event's detail to the developers.
+"""
+
 
 # --- 5xx: login, session
 
@@ -464,6 +524,15 @@ Next: look at the device in the console: is it enabled, and in the product `prod
 power-cycle the unit.
 """
 
+_HUB_REFUSED = const(507)
+"""WeatherError: CONNACK 4 or 5: hub or gateway does not let this device in: unknown, disabled, a
+wrong key or certificate, or a gateway that has not heard of it yet (up to an hour). Neither says
+which. Under `azure-dps` the unit asks DPS next, which may name another hub.
+
+Next: look at the device in the hub; behind a gateway, at its parent; compare key or certificate
+with `imprint verify`.
+"""
+
 
 # --- 6xx: reports
 
@@ -494,4 +563,18 @@ _REPORT_UNANSWERED = const(604)
 sent again.
 
 Next: wait; if it repeats, check that the product has a thing model.
+"""
+
+_DOWNLINK_UNUSABLE = const(605)
+"""SetupError: The cloud sent what the unit cannot use; `detail` says whether it was too large or
+not what is documented. It was dropped, and the unit goes on.
+
+Next: keep the twin's desired properties and messages below 4 kB, and desired properties an object.
+"""
+
+_TWIN_REFUSED = const(606)
+"""SetupError: The hub refused the reported properties and would refuse them again; they were
+dropped. `number` is the status.
+
+Next: look at what `apply` returns: names without `.`, `$` and blanks, 32 kB in all.
 """

@@ -142,6 +142,11 @@ def unix_ms() -> int:
     return (int(time.time()) + epoch_s) * 1000
 
 
+def utc() -> str:
+    """Now, as ISO 8601 has it: 2026-11-21T12:00:00Z."""
+    return "%d-%02d-%02dT%02d:%02d:%02dZ" % tuple(time.gmtime()[:6])
+
+
 def emit(event: str, **fields) -> None:
     """Tell the console, for `imprint monitor`: one line of JSON. Never a secret."""
     fields["e"] = event

@@ -64,17 +64,29 @@ def make_config(folder: Path, cloud: AzureCloud, authority: Path, **more: object
         root_ca=cloud.ca_pem,
         ledger=f"sqlite:///{folder / 'ledger.db'}",
         dps=service(folder / "dps.connection", cloud),
+        hub_services=tuple(
+            hub_service(folder / f"{host}.connection", cloud, host)
+            for host in cloud.config.hub_hosts
+        ),
         **more,  # type: ignore[arg-type]
     )
 
 
 def service(path: Path, cloud: AzureCloud) -> Service:
     """How to reach the cloud's provisioning service."""
-    key = cloud.service_key.reveal().decode()
+    host, key = cloud.config.dps_host, cloud.service_key
+    return _service(path, cloud, host, "provisioningserviceowner", key)
+
+
+def hub_service(path: Path, cloud: AzureCloud, host: str) -> Service:
+    """How to reach one of its hubs."""
+    return _service(path, cloud, host, "iothubowner", cloud.hub_key(host))
+
+
+def _service(path: Path, cloud: AzureCloud, host: str, policy: str, key: Secret) -> Service:
     path.touch(mode=0o600)
     path.write_text(
-        f"HostName={cloud.config.dps_host};SharedAccessKeyName=provisioningserviceowner;"
-        f"SharedAccessKey={key}"
+        f"HostName={host};SharedAccessKeyName={policy};SharedAccessKey={key.reveal().decode()}"
     )
     return Service(path, cloud.ca_pem, address(cloud))
 

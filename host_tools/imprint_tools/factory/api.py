@@ -16,6 +16,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 
 from imprint_tools import ledger as state
+from imprint_tools.errors import ImprintError
 from imprint_tools.factory.activation import Activation, Settings
 from imprint_tools.factory.people import Account
 from imprint_tools.factory.web import Call
@@ -86,18 +87,18 @@ def change(
     address: str,
 ) -> tuple[Unit, list[str]]:
     """Take a unit somewhere, and leave a line in the trail of what was asked and what came."""
-    outcome = ""
+    outcome = "a bug"
     try:
         unit, done = activation.go(unit, wanted, settings)
         outcome = "; ".join(done)
         return unit, done
-    except Exception as error:
-        outcome = f"failed: {error}"
+    except ImprintError as error:
+        outcome = f"not done: {error}"
         raise
     finally:
         ledger.note(
-            account.name, wanted, organisation_id=account.organisation_id, unit_id=unit.id,
-            address=address, detail=outcome,
+            account.name, f"to be {wanted}", organisation_id=account.organisation_id,
+            unit_id=unit.id, address=address, detail=outcome,
         )  # fmt: skip
 
 

@@ -48,7 +48,7 @@ from imprint_tools.secret import Secret
 _TOKEN = re.compile(rb"imp_[0-9]+_[A-Za-z0-9_-]+")
 _WAIT_S = 30.0  # for one answer
 _PATIENCE_S = 60.0  # for a server that is away
-_POLL_S = 0.5
+_POLL_FIRST_S, _POLL_MOST_S = 0.05, 2.0
 ENROLLED_S = 600.0
 """So long `enrol` waits for DPS by default: thousands of units may be before this one."""
 
@@ -144,14 +144,15 @@ class StationClient:
         return Enrolled(unit["id"], identity, unit["serial"])
 
     def _enrolled(self, unit: dict[str, Any], patience_s: float) -> dict[str, Any]:
-        deadline = self._clock() + patience_s
+        deadline, pause_s = self._clock() + patience_s, _POLL_FIRST_S
         while unit["state"] == "issued":
             if self._clock() > deadline:
                 raise StationError(
                     f"DPS has not got {unit['id']} within {patience_s:.0f} s",
                     next_step="Run this again into the same folder; look at the server's log.",
                 )
-            self._wait(_POLL_S)
+            self._wait(pause_s)
+            pause_s = min(pause_s * 2, _POLL_MOST_S)
             unit = self._ask("GET", f"/units/{unit['id']}", None)
         if unit["state"] == "refused":
             raise StationError(

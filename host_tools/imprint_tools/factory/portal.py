@@ -30,7 +30,7 @@ from imprint_tools.factory.web import (
 from imprint_tools.ledger import PAGE, STATES, Ledger, Unit, checked_id
 from imprint_tools.secret import Secret
 
-_LOGINS, _LOGINS_SPAN_S = 10, 300
+_LOGINS, _GUESSES, _LOGINS_SPAN_S = 10, 50, 300
 _CHANGES, _PICTURES, _MINUTE_S = 60, 120, 60
 _SPARE_ROWS = 3
 _TYPES = ("text", "number", "yes/no")
@@ -64,14 +64,18 @@ class Portal:
     def login(self, call: Call) -> Response:
         """Name and password."""
         self._pages.check_login_token(call)
-        name, network = call.text("name")[:64], network_of(call.address)
-        for what, key in (("login from", network), ("login as", name)):
-            self._pages.limits.count(what, key, _LOGINS, _LOGINS_SPAN_S)
+        name = call.text("name")[:64]
+        # Counted before, since many may be under way at once; what goes well is taken back. The
+        # wider limit is a name's, so that not anybody may lock anybody out.
+        tries = (("login from", network_of(call.address), _LOGINS), ("login as", name, _GUESSES))
+        for what, key, most in tries:
+            self._pages.limits.count(what, key, most, _LOGINS_SPAN_S)
         account = self._people.login(name, Secret(call.text("password")))
         if account is None:
             self._ledger.note(name, "login refused", address=call.address)
             return self.login_form(call, failed=True)
-        self._pages.limits.forget("login as", name)
+        for what, key, _ in tries:
+            self._pages.limits.take_back(what, key)
         token, _ = self._people.open_session(account)
         self._ledger.note(
             account.name, "login", organisation_id=account.organisation_id, address=call.address
@@ -325,13 +329,13 @@ def _guid(text: str) -> str:
 def _steps(unit: Unit, progress: Progress) -> list[tuple[str, str, str]]:
     """The unit's way as (what, "done" | "now" | "open", detail)."""
     assigned = bool(progress.hub)
-    telemetry = bool(unit.first_seen or progress.last_active)
+    alive = bool(unit.first_seen or progress.last_active)
     ways = [
         ("Certificate issued", bool(unit.issued), ""),
         ("Enrolled, disabled", bool(unit.enrolled), ""),
         ("Activated", bool(unit.activated), ""),
         ("Registered at first power-on", assigned, progress.hub),
-        ("First message", telemetry, progress.last_active[:19].replace("T", " ")),
+        ("First sign of life at its hub", alive, progress.last_active[:19].replace("T", " ")),
     ]
     found, now_taken = [], False
     for what, done, detail in ways:

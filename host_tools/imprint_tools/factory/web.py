@@ -117,7 +117,7 @@ class Pages:
         """An endpoint that needs no login (and so has no session)."""
 
         async def endpoint(request: Request) -> Response:
-            form = await _form(request)
+            form, _ = await _form(request)
             return await self._run(view, Call(request, None, form))
 
         return endpoint
@@ -126,19 +126,19 @@ class Pages:
         """An endpoint for whoever is logged in; what changes something shows its form's token."""
 
         async def endpoint(request: Request) -> Response:
-            form = await _form(request)
-            picture = form.get("picture")
-            data = await picture.read() if isinstance(picture, UploadFile) else b""
+            cookie = request.cookies.get(SESSION_COOKIE, "")
+            session = await run_in_threadpool(self._people.session, cookie)
+            if session is None:  # of whom nothing is read
+                return RedirectResponse("/login", 303)
+            call = Call(request, session)
+            call.form, call.picture = await _form(request)
 
             def run(call: Call) -> Response:
-                call.session = self._people.session(request.cookies.get(SESSION_COOKIE, ""))
-                if call.session is None:
-                    return RedirectResponse("/login", 303)
                 if request.method != "GET":
-                    self._check_origin(call, call.session.csrf)
+                    self._check_origin(call, session.csrf)
                 return view(call)
 
-            return await self._run(run, Call(request, form=form, picture=data))
+            return await self._run(run, call)
 
         return endpoint
 
@@ -220,10 +220,11 @@ class Limits:
                 )
             self._tries[what, key] = [*tries, now]
 
-    def forget(self, what: str, key: str) -> None:
-        """It went well: begin to count anew."""
+    def take_back(self, what: str, key: str) -> None:
+        """It went well: the last try does not count."""
         with self._lock:
-            self._tries.pop((what, key), None)
+            tries = self._tries.get((what, key), [])
+            self._tries[what, key] = tries[:-1] or [float("-inf")]
 
 
 class Guard:
@@ -275,7 +276,7 @@ def status_of(error: ImprintError) -> int:
     """The HTTP status that tells whose fault it is."""
     known: Mapping[str, int] = {
         "ledger-refused": 409, "twin-invalid": 422, "certificate-refused": 422,
-        "service-refused": 502,
+        "service-refused": 502, "image-invalid": 422,
     }  # fmt: skip
     return 503 if isinstance(error, ServiceUnavailableError) else known.get(error.code, 500)
 
@@ -301,10 +302,14 @@ def _add_headers(message: MutableMapping[str, Any], *, cacheable: bool) -> None:
     ]
 
 
-async def _form(request: Request) -> FormData:
+async def _form(request: Request) -> tuple[FormData, bytes]:
+    """A form's fields, and its file `picture`."""
     if request.method == "GET":
-        return FormData()
-    return await request.form(max_fields=_FIELDS_MAX, max_files=1, max_part_size=FORM_BYTES_MAX)
+        return FormData(), b""
+    bounds = {"max_fields": _FIELDS_MAX, "max_files": 1, "max_part_size": FORM_BYTES_MAX}
+    async with request.form(**bounds) as form:
+        picture = form.get("picture")
+        return form, await picture.read() if isinstance(picture, UploadFile) else b""
 
 
 async def _json(request: Request) -> Any:

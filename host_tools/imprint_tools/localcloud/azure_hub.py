@@ -162,6 +162,8 @@ class Hub:
         if before is not None and before is not way:
             before.disconnect(device_id, "another connection took the session")
         self._in_flight.pop(device_id, None)
+        if (device := self.devices.get(device_id)) is not None:
+            device.last_seen = time.time()
 
     def disconnected(self, device_id: str, way: Downlink) -> None:
         if self._ways.get(device_id) is way:

@@ -5,6 +5,7 @@ The real one takes cloud-to-device messages over AMQP alone; `/messages/devicebo
 
 from __future__ import annotations
 
+import datetime
 import json
 from typing import Any
 
@@ -158,6 +159,7 @@ class HubRest:
             "authentication": authentication,
             "capabilities": {"iotEdge": device.edge},
             "parentScopes": [] if device.parent is None else [_scope_of(device.parent)],
+            "lastActivityTime": _utc(device.last_seen),
             "cloudToDeviceMessageCount": len(device.c2d),
         }
 
@@ -196,6 +198,13 @@ def _take_authentication(device: Device, given: object) -> None:
         device.thumbprints = tuple(str(text) for text in found if text)
         if not device.thumbprints:
             raise ServiceError(inferred(400), "a thumbprint is missing")
+
+
+def _utc(moment: float | None) -> str:
+    """When a device last connected or sent something; the real one writes year 1 for never."""
+    if moment is None:
+        return "0001-01-01T00:00:00Z"
+    return datetime.datetime.fromtimestamp(moment, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _twin_etag(device: Device) -> str:
