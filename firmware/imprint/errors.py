@@ -324,22 +324,33 @@ CA if the old one has expired.
 """
 
 _SERVER_NAME_WRONG = const(311)
-"""ProtocolError: The server's certificate is for another name: a wrong host, or somebody in
-between.
+"""ProtocolError: The server's certificate is for another name, or has none but its subject's: a
+wrong host, or somebody in between.
 
-Next: check `region`, `instance_id` and `host`; look for an intercepting proxy.
+Next: check `region`, `instance_id` and `host`; look for an intercepting proxy. A gateway's
+certificate must have the name dialled as subject alternative name (`imprint gateway check`).
 """
 
 _ISSUER_UNTRUSTED = const(312)
 """ProtocolError: The server's certificate does not lead to the burned root CA.
 
-Next: burn the root CA that the cloud names for this port; look for an intercepting proxy.
+Next: burn the root CA that the cloud names for this port; look for an intercepting proxy. Of a
+gateway, `imprint gateway check` tells whether it is self-signed, lacks its intermediate or has
+another root.
 """
 
 _HANDSHAKE_FAILED = const(313)
 """WeatherError: TLS failed in another way; `detail` has mbedTLS's words.
 
 Next: check that the port speaks TLS 1.2 and that the board has memory left (event `heap`).
+"""
+
+_CERTIFICATE_UNFIT = const(314)
+"""ProtocolError: The server's certificate is not for a TLS server, or a key of its chain is too
+weak (RSA below 2048 bits).
+
+Next: have it issued anew, with extended key usage serverAuth; `imprint gateway check` shows which
+certificate it is.
 """
 
 _PEER_CLOSED = const(320)
