@@ -112,6 +112,8 @@ class Browser:
         self._number = 0
         self._rest = b""
         self._events: deque[dict[str, Any]] = deque(maxlen=1000)
+        self.complaints: list[str] = []
+        """What pages said to the console: broken policies, errors of scripts."""
 
     def __enter__(self) -> Browser:
         return self
@@ -179,6 +181,11 @@ class Browser:
             self._rest += data
         message, _, self._rest = self._rest.partition(b"\0")
         found: dict[str, Any] = json.loads(message)
+        thrown = found.get("method") == "Runtime.exceptionThrown"
+        entry = found.get("params", {}).get("entry", {})
+        # "network" are answers of 400 and above, which are asked for.
+        if thrown or entry.get("source", "network") != "network":
+            self.complaints.append(json.dumps(found["params"]))
         return found
 
 
