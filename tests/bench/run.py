@@ -22,6 +22,7 @@ import air_bytes
 import at_line
 import flashing
 import heap
+import issuing
 import modem_heap
 import nvs_images
 import sizes
@@ -43,6 +44,7 @@ SECTIONS = {
     "air": air_bytes.measure,
     "modem-heap": modem_heap.measure,
     "at": at_line.measure,
+    "issuing": issuing.measure,
 }
 
 
