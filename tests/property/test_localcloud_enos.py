@@ -4,20 +4,22 @@ code, and nothing else."""
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from imprint_tools.localcloud import enos_login, enos_reports, enos_topics, packets
 from imprint_tools.localcloud import enos_messages as messages
+from imprint_tools.localcloud.enos import EnosCloud, EnosProduct
 from imprint_tools.localcloud.enos_api_devices import DeviceActions
 from imprint_tools.localcloud.enos_calls import FAILURES, Call
 from imprint_tools.localcloud.enos_certificates import CertificateService
 from imprint_tools.localcloud.enos_codes import MEANINGS
-from imprint_tools.localcloud.enos_config import ConnectLimits, EnosConfig, Inferred
+from imprint_tools.localcloud.enos_config import ConnectLimits, EnosConfig, EnosLimits, Inferred
 from imprint_tools.localcloud.enos_faults import EnosFaults
 from imprint_tools.localcloud.enos_gateway import Gateways, Session
 from imprint_tools.localcloud.enos_hub import Hub
@@ -28,6 +30,9 @@ from imprint_tools.localcloud.enos_tokens import STATUSES, Tokens
 from imprint_tools.localcloud.events import EventLog
 from imprint_tools.localcloud.refusal import Refusal
 from imprint_tools.secret import Secret
+
+sys.path.append(str(Path(__file__).parents[1] / "host"))
+from enosmqtt import EnosClient
 
 GW, SUB = ("gw", "edge"), ("sub", "meter")
 TEXT = st.text(st.one_of(st.sampled_from("|,=&/+#{}.%"), st.characters()))
@@ -238,6 +243,42 @@ def test_any_call_is_signed_or_refused(
     """With a code of the table."""
     tokens = Tokens(REGISTRY, CONFIG)
     answered(lambda: tokens.check(headers, query, body, 0.0, 0.0), FAILURES)
+
+
+TAILS = [
+    *GATEWAYS.system, *GATEWAYS.session, "thing/measurepoint/post", "thing/tag/update",
+    "thing/measurepoint/post/batch", "thing/event/e/post", "thing/activate/info_reply",
+    "thing/service/measurepoint/set_reply", "combine/disable_reply", "thing/nothing",
+]  # fmt: skip
+SPOKEN = st.tuples(
+    st.sampled_from(["/sys", "/ext/session"]),
+    st.sampled_from([GW, SUB, ("sub", "nobody"), ("nobody", "x")]),
+    st.sampled_from(TAILS),
+    st.binary()
+    | st.builds(
+        lambda params, code: json.dumps({"id": "1", "params": params, "code": code}).encode(),
+        PARAMS,
+        st.sampled_from([200, "200", None]),
+    ),
+)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(SPOKEN, max_size=20))
+def test_a_connection_that_says_anything_meets_no_bug(said: list[Any]) -> None:
+    """A gateway's, over a socket; it is still heard at the end, and the hub had no bug."""
+    products = (
+        EnosProduct("gw", devices=("edge",), kind=GATEWAY),
+        EnosProduct("sub", devices=("meter",)),
+    )
+    config = EnosConfig(products=products, limits=EnosLimits(connects=None))
+    with tempfile.TemporaryDirectory() as folder, EnosCloud(Path(folder), config) as cloud:
+        cloud.bind(GW, SUB)
+        with EnosClient(cloud, GW) as client:
+            assert client.login(cloud.device_secret(*GW)) == 0
+            for prefix, (pk, dk), tail, payload in said:
+                client.publish(f"{prefix}/{pk}/{dk}/{tail}", payload)
+            assert client.code("thing/measurepoint/post", {"measurepoints": {"t": 1}}) == 200
 
 
 @given(st.lists(st.floats(0, 400)))
