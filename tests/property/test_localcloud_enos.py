@@ -66,10 +66,17 @@ PARAMS = (
 )
 
 
+class Forgetful(EnosRegistry):
+    """A data base that writes nothing down, so that thousands of examples are soon through."""
+
+    def save(self) -> None:
+        pass
+
+
 def world(folder: Path) -> tuple[EnosRegistry, Hub, EnosConfig]:
     """A gateway with a sub-device, and the rules."""
     config = EnosConfig(inferred=Inferred(register_binds=True))
-    registry = EnosRegistry(folder / "devices.json")
+    registry = Forgetful(folder / "devices.json")
     registry.create_product("gw", kind=GATEWAY).certificate = True
     registry.create_device(*GW)
     registry.create_product("sub")
@@ -142,6 +149,7 @@ def test_a_topic_that_is_read_can_be_written(text: str) -> None:
             assert not packets.matches(text, make(("other", "device"), topic.tail))
 
 
+@settings(max_examples=50)
 @given(
     st.binary() | PARAMS.map(json.dumps).map(str.encode)
     | PARAMS.map(lambda params: json.dumps({"id": "1", "params": params}).encode()),
@@ -165,6 +173,7 @@ def test_any_report_is_used_or_refused(payload: bytes, topic: str) -> None:
         assert device.measurepoints == {} and device.tags == {} and device.events == []
 
 
+@settings(max_examples=50)
 @given(
     st.sampled_from([*GATEWAYS.system.values(), *GATEWAYS.session.values()]), PARAMS
 )  # fmt: skip
@@ -176,6 +185,7 @@ def test_any_request_of_a_gateway_is_answered(operation: Any, params: Any) -> No
     assert set(session.online) <= {SUB}
 
 
+@settings(max_examples=50)
 @given(st.binary() | PARAMS.map(json.dumps).map(str.encode), st.booleans())
 def test_any_batch_of_posts_is_whole_or_nothing(payload: bytes, late: bool) -> None:
     """And of nobody who is not of this gateway."""
@@ -191,6 +201,7 @@ def test_any_batch_of_posts_is_whole_or_nothing(payload: bytes, late: bool) -> N
     answered(run, MEANINGS)
 
 
+@settings(max_examples=50)
 @given(
     st.sampled_from(sorted(DeviceActions(REGISTRY, HUB, CONFIG, EnosFaults()).actions())),
     st.dictionaries(st.sampled_from(["productKey", "deviceKey", "assetId"]), NAMES | TEXT),
@@ -208,6 +219,7 @@ def test_any_api_call_is_answered(
     REGISTRY.bind(GW, SUB)
 
 
+@settings(max_examples=50)
 @given(st.sampled_from(["apply", "renew", "revoke"]), ENTRY)
 def test_any_certificate_call_is_answered(action: str, body: dict[str, Any]) -> None:
     """With a code of the table."""
