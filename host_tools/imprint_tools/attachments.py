@@ -1,7 +1,8 @@
 """What lies beside an identity in a unit's NVS: the root CA, a client certificate and its key.
 
-A source names a file, PEM or DER; what goes to the unit is DER, which is smaller and all that
-MicroPython takes. A private key is a Secret from the moment it is read.
+A source names a file, PEM or DER; what goes to the unit is DER, which is smaller. Only a client
+certificate with its issuers goes as PEM, since MicroPython takes several in no other form. A
+private key is a Secret from the moment it is read.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,7 @@ def load(name: str, path: Path, *, now: dt.datetime | None = None) -> bytes | Se
     size = len(blob.reveal() if isinstance(blob, Secret) else blob)
     if size > _BLOB_BYTES_MAX:
         raise IdentityError(
-            f"{path}: is {size} bytes as DER, and a unit's NVS takes {_BLOB_BYTES_MAX}",
+            f"{path}: is {size} bytes, and a unit's NVS takes {_BLOB_BYTES_MAX}",
             next_step="Use a smaller one; EC P-256 is a tenth of RSA.",
         )
     return blob
@@ -56,7 +58,8 @@ def agree(blobs: Mapping[str, bytes | Secret], fields: Mapping[str, Any], origin
     chain, key = blobs.get("client_cert"), blobs.get("client_key")
     if not isinstance(chain, bytes) or not isinstance(key, Secret):
         return
-    leaf = x509.load_der_x509_certificate(chain)
+    pem = chain.startswith(b"-----BEGIN ")
+    leaf = x509.load_pem_x509_certificate(chain) if pem else x509.load_der_x509_certificate(chain)
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     ours = load_der_private_key(key.reveal(), None).public_key()
     if leaf.public_key().public_bytes(*form) != ours.public_bytes(*form):
@@ -90,7 +93,13 @@ def read(path: Path, limit: int) -> bytes:
 def _root_ca(data: bytes, path: Path, now: dt.datetime) -> bytes:
     """The one CA certificate. Refused: more or fewer than one, one that is not a CA's, one outside
     its dates."""
-    certificate = _certificate(data, path)
+    found = _certificates(data, path)
+    if len(found) != 1:
+        raise IdentityError(
+            f"{path}: holds {len(found)} certificates, and a unit trusts exactly one",
+            next_step="Keep the root's certificate only.",
+        )
+    certificate = found[0]
     _check_dates(certificate, path, now, "root CA", "Take the root CA that the cloud uses today.")
     if not _is_ca(certificate):
         raise IdentityError(
@@ -101,14 +110,29 @@ def _root_ca(data: bytes, path: Path, now: dt.datetime) -> bytes:
 
 
 def _client_cert(data: bytes, path: Path, now: dt.datetime) -> bytes:
-    """The unit's own certificate: the first of a PEM file, which may hold its issuers after it."""
-    certificate = _certificate(data, path, several=True)
-    _check_dates(certificate, path, now, "certificate", "Issue a new one for the unit.")
-    if _is_ca(certificate):
+    """The unit's own certificate: the first of a PEM file, which may hold its issuers after it.
+
+    With issuers it goes to the unit as PEM, each the issuer of the one before; a root that ends
+    the file is left out, since whoever verifies has it.
+    """
+    chain = _certificates(data, path)
+    for certificate in chain:
+        _check_dates(certificate, path, now, "certificate", "Issue a new one for the unit.")
+    if _is_ca(chain[0]):
         raise IdentityError(
             f"{path}: the first certificate is a CA's", next_step="Give the unit's own, the leaf."
         )
-    return certificate.public_bytes(Encoding.DER)
+    if len(chain) > 1 and chain[-1].subject == chain[-1].issuer:
+        chain.pop()
+    for below, above in pairwise(chain):
+        if below.issuer != above.subject:
+            raise IdentityError(
+                f"{path}: a certificate is followed by one that is not its issuer's",
+                next_step="Put the leaf first, then its issuer, then the issuer's.",
+            )
+    if len(chain) == 1:
+        return chain[0].public_bytes(Encoding.DER)
+    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain)
 
 
 def _client_key(data: bytes, path: Path, _now: dt.datetime) -> Secret:
@@ -137,27 +161,20 @@ KINDS = {
 }
 
 
-def _certificate(data: bytes, path: Path, *, several: bool = False) -> x509.Certificate:
+def _certificates(data: bytes, path: Path) -> list[x509.Certificate]:
+    """Those in the file, at least one."""
     if b"PRIVATE KEY-----" in data:
         raise IdentityError(
             f"{path}: holds a private key",
             next_step="Give the certificate alone; its key has a file of its own.",
         )
-    count = 0
     try:
         if b"-----BEGIN " not in data:
-            return x509.load_der_x509_certificate(data)
-        found = x509.load_pem_x509_certificates(data)
-        if len(found) == 1 or (found and several):
-            return found[0]
-        count = len(found)
+            return [x509.load_der_x509_certificate(data)]
+        if found := x509.load_pem_x509_certificates(data):
+            return found
     except ValueError:
-        count = 0
-    if count:
-        raise IdentityError(
-            f"{path}: holds {count} certificates, and a unit trusts exactly one",
-            next_step="Keep the root's certificate only.",
-        )
+        pass
     raise IdentityError(f"{path}: is not an X.509 certificate in PEM or DER")
 
 
