@@ -107,13 +107,19 @@ class Identity:
     rat: str
     band: int | None
     # fields/enos_gateway.py
+    certificate: str
+    client_csr_sha256: str | None
+    certificate_days: int | None
     api_host: str | None
     api_port: int
     access_key: str | None
     access_secret: Secret | None
     org_id: str | None
+    subdevices_sha256: str | None
+    subdevice_registration: str
     subdevice_product_key: str | None
     subdevice_product_secret: Secret | None
+    timezone: str
     # fields/azure_dps.py
     id_scope: str
     registration_id: str

@@ -14,7 +14,7 @@ traceback.
       the world's weather  RuntimeMissingError 30, FetchError 31
       the bench's          BenchStateError 40, JourneyFailedError 41
       the factory's        ServiceError 50, ServiceUnavailableError 51, LedgerError 52,
-                           StationError 53
+                           StationError 53, ClockSkewError 54
 
 Exit status 0 is success, 1 a bug, 2 wrong usage (click's own), 130 Ctrl-C.
 """
@@ -201,3 +201,11 @@ class StationError(ImprintError):
     code = "station-refused"
     exit_code = 53
     next_step = "Check the station's token; `imprint factory station list` shows what is revoked."
+
+
+class ClockSkewError(ServiceError):
+    """A cloud's control plane refused a request because this computer's clock is wrong."""
+
+    code = "clock-skew"
+    exit_code = 54
+    next_step = "Set this computer's clock, then try again."

@@ -161,6 +161,18 @@ class Identity:
     fields: Mapping[str, Value]
     blobs: Mapping[str, Secret | bytes]
     origin: str = field(default="", compare=False)
+    made: tuple[str, ...] = ()
+    """Attachments that are in no source: they were made for this unit, now."""
+
+    def as_held(self, fields: Mapping[str, Any] | None) -> Identity:
+        """The same, with what a unit holds of these fields in place of what was made: a unit that
+        was given its key once keeps it."""
+        held = fields or {}
+        own = {n: held[n] for n in (name + _HASH for name in self.made) if n in held}
+        if not own or len(own) < len(self.made):
+            return self
+        blobs = {name: blob for name, blob in self.blobs.items() if name not in self.made}
+        return Identity(MappingProxyType({**self.fields, **own}), blobs, self.origin, self.made)
 
     def entries(self) -> dict[str, Secret | bytes]:
         """The NVS entries, in the order in which they are written (the identity last)."""
@@ -330,6 +342,7 @@ def check(
     _check_value(choice, raw["journey"], origin)
     journey = _journey(raw["journey"], origin)
     fields, blobs = _attached(raw, journey, origin, folder, now)
+    made = _make(fields, blobs)
     for name in fields:
         if name not in journey.rules:
             raise IdentityError(
@@ -343,7 +356,23 @@ def check(
         name: Secret(value) if journey.rules[name].secret else value
         for name, value in fields.items()
     }
-    return Identity(MappingProxyType(wrapped), MappingProxyType(blobs), origin)
+    return Identity(MappingProxyType(wrapped), MappingProxyType(blobs), origin, made)
+
+
+def _make(fields: dict[str, Any], blobs: dict[str, Secret | bytes]) -> tuple[str, ...]:
+    """Add the key and the request of a unit that applies for its certificate itself, unless the
+    source brings them; the names of what was added."""
+    names = ("client_key", "client_csr")
+    if fields.get("certificate") != "apply" or set(names) & blobs.keys():
+        return ()
+    product_key, device_key = fields.get("product_key"), fields.get("device_key")
+    if not isinstance(product_key, str) or not isinstance(device_key, str):
+        return ()  # it is missing, or no text: _demand and the rules say so
+    key, request = attachments.applicant(product_key, device_key)
+    blobs.update(client_key=key, client_csr=request)
+    for name, bare in (("client_key", key.reveal()), ("client_csr", request)):
+        fields[name + _HASH] = hashlib.sha256(bare).hexdigest()
+    return names
 
 
 def _attached(

@@ -60,7 +60,8 @@ def up(
 ) -> None:
     """Start a cloud; without a product one is made, with an identity ready to inject.
 
-    EnOS has two: identity.toml activates (secure mode 3), identity-2.toml has its own secret.
+    EnOS has two: identity.toml activates (secure mode 3), identity-2.toml has its own secret; and
+    the same for a gateway, identity-gateway.toml and identity-gateway-2.toml.
     Azure has three: by a symmetric key, by a certificate, and behind a gateway.
     """
     if products and config:

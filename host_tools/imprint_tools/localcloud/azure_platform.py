@@ -35,6 +35,14 @@ from imprint_tools.localcloud.refusal import Refusal
 _MQTT, _HTTPS, _AMQP = 8883, 443, 5671
 _FLUSH_S = 1.0
 
+# What the vendor's hubs have taken since August 2025 (TLS 1.2); of the provisioning service the
+# list is not known. Gateways take what OpenSSL does.
+_CIPHERS = ":".join(
+    f"ECDHE-{key}-{rest}"
+    for rest in ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "AES128-SHA256", "AES256-SHA384")
+    for key in ("ECDSA", "RSA")
+).encode()
+
 
 @dataclass(frozen=True)
 class _HubDoor:
@@ -119,13 +127,13 @@ class AzurePlatform:
 
     def open(self, files: ServerFiles) -> None:
         """Listen."""
-        self._listen(
-            self._config.dps_host, DpsFront(self.dps, self._faults).broker, files.chain, files.key
-        )
+        context = tls.asking_context(files.chain, files.key)
+        context.set_cipher_list(_CIPHERS)
+        self._listen(self._config.dps_host, DpsFront(self.dps, self._faults).broker, context)
         for host, hub in self.hubs.items():
             door = _HubDoor(hub, self._config, self.data)
             front = Front(hub.name, door, self._config, self._log, self._faults)
-            self._listen(host, front.broker, files.chain, files.key)
+            self._listen(host, front.broker, context)
             hub.up = True
         for wanted in self._config.gateways:
             self.add_gateway(wanted)
@@ -142,8 +150,7 @@ class AzurePlatform:
             if isinstance(result, BaseException):
                 raise result
 
-    def _listen(self, name: str, broker: Broker, chain: Path, key: Path) -> _Listener:
-        context = tls.asking_context(chain, key)
+    def _listen(self, name: str, broker: Broker, context: SSL.Context) -> _Listener:
         listener = _Listener(broker, context, self._ports.get(name, 0))
         listener.open()
         self._ports[name] = listener.port
@@ -223,7 +230,8 @@ class AzurePlatform:
             wanted.host, wanted.device_id, hub, parent, self.data, self._config, self._log
         )
         front = Front(wanted.host, gateway, self._config, self._log, self._faults)
-        listener = self._listen(wanted.host, front.broker, files.chain, files.key)
+        context = tls.asking_context(files.chain, files.key)
+        listener = self._listen(wanted.host, front.broker, context)
         self.edges[wanted.host] = _Edge(gateway, listener, files)
         gateway.start()
 

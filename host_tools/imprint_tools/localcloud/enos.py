@@ -266,6 +266,12 @@ class EnosCloud(Cloud[_Served]):
         self._console(change)
         self._log.add("certificate-switch", product_key=product_key, on=on)
 
+    def issue_certificate(self, product_key: str, device_key: str, csr: str) -> dict[str, str]:
+        """Apply for a device's certificate as the REST API does; returns its reply's data: cert,
+        caCert, certSN and so on, in PEM."""
+        name = (product_key, device_key)
+        return self._console(lambda served: served.hub.certificates.apply(name, {"csr": csr}))
+
     def create_device(self, product_key: str, device_key: str) -> Secret:
         """Add a device; returns its deviceSecret."""
         _check_name(device_key)
