@@ -48,9 +48,12 @@ _GC_THRESHOLD = const(1024)  # bytes allocated between collections: garbage must
 # errors.py
 _CERTIFICATE_DATE_WRONG = const(310)
 _REGISTRATION_UNANSWERED = const(405)
+_CLOCK_SKEWED = const(441)
 _LOGIN_REFUSED = const(502)
 _FORBIDDEN = const(506)
 _DEVICE_DISABLED = const(603)
+
+_DOUBTS_CLOCK = (_CERTIFICATE_DATE_WRONG, _CLOCK_SKEWED)
 
 # A message in the outbox: whether it was sent before, its id, its payload.
 _SENT = const(1)
@@ -132,7 +135,7 @@ class App:
                 self.close()
                 self._error = error
                 event = o.FAILED if error.retry else o.STOP
-                _emit_error(error)
+                port.emit_error(error)
             state = o.next_state(state, event)
             _forget(self._passing)
         port.emit("state", s=state)
@@ -147,6 +150,16 @@ class App:
         """Make room, and in one piece, before what takes most of it."""
         _forget(self._passing)
         gc.collect()
+
+    def keep(self, record: dict) -> None:
+        """Keep a credential before anything else happens: nothing can fetch it a second time."""
+        # Room for the vault first, since running out of memory would lose it, too; that waits for
+        # nothing.
+        self.free()
+        from imprint.vault import Vault
+
+        Vault(self.store).store(record)
+        self._credential = record
 
     # One method a state; each returns the event that ends it.
 
@@ -176,12 +189,12 @@ class App:
             from imprint.net import clock
 
             # A certificate out of its dates may be a clock that a lying time server set.
-            doubted = self._error is not None and self._error.code == _CERTIFICATE_DATE_WRONG
+            doubted = self._error is not None and self._error.code in _DOUBTS_CLOCK
             clock.ensure(self._identity.ntp_host, self.feed, doubted)
         try:
             self._credential = Vault(self.store).load()
         except errors.SetupError as error:  # the vault is damaged: it may register anew
-            _emit_error(error)
+            port.emit_error(error)
             self._credential = None
         return o.HELD if self._session.fits(self._credential) else o.MISSING
 
@@ -191,13 +204,7 @@ class App:
             self._error = None
             port.emit("disabled")
             return o.NOT_YET
-        # Kept before anything else happens: nothing can fetch it a second time. Room for the vault
-        # is made first, since running out of memory would lose it, too; that waits for nothing.
-        self.free()
-        from imprint.vault import Vault
-
-        Vault(self.store).store(record)
-        self._credential = record
+        self.keep(record)
         port.emit("registered")
         return o.DONE
 
@@ -214,7 +221,7 @@ class App:
             self._rolled_back = True
             self.close()
             self._error = error
-            _emit_error(error)
+            port.emit_error(error)
             return o.ROLLED_BACK
         port.emit("online")
         port.emit("heap", alloc=gc.mem_alloc(), free=gc.mem_free())
@@ -233,6 +240,7 @@ class App:
         floor_ms = error.wait_ms if error else 0
         if error and error.code == _REGISTRATION_UNANSWERED:
             floor_ms = _UNANSWERED_MS
+        floor_ms = max(floor_ms, self._session.rest_ms())
         wait_ms = self._backoff.next_ms(floor_ms)
         port.emit("wait", ms=wait_ms)
         until = port.ticks_add(port.ticks_ms(), wait_ms)
@@ -255,10 +263,11 @@ class App:
             return
         if self._session.NEEDS_CLOCK and not port.clock_is_set():
             return  # a report of the year 2000 is worse than none
-        self._sample_at = port.ticks_add(now, self._session.period_ms)
         self._next_id += 1
         payload = self._session.report(self._next_id, self.read())
-        self._fresh = b"\0" + self._next_id.to_bytes(4, "big") + payload
+        self._sample_at = port.ticks_add(now, self._session.period_ms)
+        if payload:
+            self._fresh = b"\0" + self._next_id.to_bytes(4, "big") + payload
 
     def _may_send(self) -> bool:
         if not self._fresh and not self._outbox:
@@ -284,7 +293,7 @@ class App:
         if refusal and refusal.retry:
             wait_ms = self._backoff.next_ms()
             self._hold_until = port.ticks_add(port.ticks_ms(), wait_ms)
-            _emit_error(refusal, wait_ms)
+            port.emit_error(refusal, wait_ms)
             return
         if held:
             self._outbox.done(held[0])
@@ -293,7 +302,7 @@ class App:
         if refusal:
             if refusal.code in (_DEVICE_DISABLED, _FORBIDDEN):
                 raise refusal
-            _emit_error(refusal)
+            port.emit_error(refusal)
         else:
             # Not sooner: what fails right after the login must not begin anew at the first delay.
             self._backoff.reset()
@@ -310,7 +319,7 @@ class App:
         try:
             box.put(message)
         except errors.SetupError as error:
-            _emit_error(error)
+            port.emit_error(error)
             return
         if box.dropped != before:
             port.emit("dropped", n=box.dropped)
@@ -363,14 +372,3 @@ def _no_method(name: str, _value: "Any") -> None:
 
 def _no_properties(_values: dict) -> dict:
     return {}
-
-
-def _emit_error(error: errors.ImprintError, retry_ms: "int | None" = None) -> None:
-    fields: "dict" = {"code": error.code, "retry": error.retry}
-    if error.detail:
-        fields["detail"] = error.detail
-    if error.number is not None:
-        fields["number"] = error.number
-    if retry_ms is not None:
-        fields["retry_ms"] = retry_ms
-    port.emit("error", **fields)

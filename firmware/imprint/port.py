@@ -154,5 +154,17 @@ def emit(event: str, **fields) -> None:
     print("@imprint " + json.dumps(fields))
 
 
+def emit_error(error, retry_ms: "int | None" = None) -> None:
+    """Tell the console of an ImprintError, by its code."""
+    fields: "dict" = {"code": error.code, "retry": error.retry}
+    if error.detail:
+        fields["detail"] = error.detail
+    if error.number is not None:
+        fields["number"] = error.number
+    if retry_ms is not None:
+        fields["retry_ms"] = retry_ms
+    emit("error", **fields)
+
+
 unique_id = machine.unique_id
 reset_cause = machine.reset_cause

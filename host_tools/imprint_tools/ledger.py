@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, create_engine, event, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, Row, create_engine, event, func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
@@ -281,19 +281,22 @@ class Ledger:
     ) -> list[Unit]:
         """The newest PAGE + 1 units of an organisation, from the one after `before` (created, id)
         on: the last one says that there are more. `prefix` is how the id begins."""
-        query = select(units).where(units.c.organisation_id == organisation_id)
+        query = select(units)
+        created: ColumnElement[int] = units.c.created
+        owner: ColumnElement[int] = units.c.organisation_id
+        if prefix:
+            # A range, since LIKE uses an index only in some data bases' settings; and by the
+            # primary key, since few begin so: "+ 0" keeps the others' indices out of it.
+            query = query.where(units.c.id >= prefix, units.c.id < prefix + "g")
+            created, owner = created + 0, owner + 0
+        query = query.where(owner == organisation_id)
         if state:
             query = query.where(units.c.state == state)
-        if prefix:
-            # A range, since LIKE uses an index only in some data bases' settings.
-            query = query.where(units.c.id >= prefix, units.c.id < prefix + "g")
         if before:
-            created, unit_id = before
-            query = query.where(
-                (units.c.created < created)
-                | ((units.c.created == created) & (units.c.id < unit_id))
-            )
-        query = query.order_by(units.c.created.desc(), units.c.id.desc()).limit(PAGE + 1)
+            at, last = before
+            earlier = (created < at) | ((created == at) & (units.c.id < last))
+            query = query.where(created <= at, earlier)
+        query = query.order_by(created.desc(), units.c.id.desc()).limit(PAGE + 1)
         with self.reading() as connection:
             return [_unit(row) for row in connection.execute(query)]
 

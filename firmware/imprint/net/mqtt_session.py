@@ -9,15 +9,17 @@ unit comes to the cloud. All have
     register() -> record  get a credential; no session is left open. None: the cloud knows this
                           unit and does not want it yet
     login(record)
-    period_ms             between two reports
-    report(id, values) -> payload
+    period_ms             from the report just made to the next
+    report(id, values) -> payload, empty where there is nothing to report
     send(id, payload, again) -> None, or the error for a report that was refused
     poll(timeout_ms)      take in what comes, and act on it
+    rest_ms()             how long the cloud wants to be left alone before the next session
     close()
 
 and raise `imprint.errors`. `unit` is what they may use of the unit: `store`, `feed()` the
-watchdog's, `free()` to let go of modules that have done their part, and the application's
-`read()`, `apply(params)`, `hear(payload)`, `method(name, payload)` and `properties(values)`.
+watchdog's, `free()` to let go of modules that have done their part, `keep(record)` to store a
+credential before `register` returns it, and the application's `read()`, `apply(params)`,
+`hear(payload)`, `method(name, payload)` and `properties(values)`.
 """
 
 from micropython import const
@@ -79,6 +81,9 @@ class MqttSession:
         self.client.poll(timeout_ms)
         if not self._link.is_up():
             raise WeatherError(_LINK_LOST)
+
+    def rest_ms(self) -> int:
+        return 0
 
     def close(self) -> None:
         if self.client:

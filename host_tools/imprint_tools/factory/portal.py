@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Mapping
 from itertools import zip_longest
 from typing import Any
@@ -32,6 +33,7 @@ from imprint_tools.secret import Secret
 
 _LOGINS, _GUESSES, _LOGINS_SPAN_S = 10, 50, 300
 _CHANGES, _PICTURES, _MINUTE_S = 60, 120, 60
+_COUNTS_S = 2.0
 _SPARE_ROWS = 3
 _TYPES = ("text", "number", "yes/no")
 
@@ -49,6 +51,7 @@ class Portal:
     ) -> None:
         self._ledger, self._people, self._activation = ledger, people, activation
         self._enroller, self._pages = enroller, pages
+        self._counted: dict[int, tuple[float, dict[str, int]]] = {}
 
     # --- Log in and out --------------------------------------------------------------------------
 
@@ -112,9 +115,17 @@ class Portal:
         last = page[PAGE - 1] if len(page) > PAGE else None
         return self._pages.render(
             call, "units.html", units=page[:PAGE], find=text, state=wanted,
-            counts=self._ledger.counts(call.account.organisation_id), states=STATES,
+            counts=self._counts(call.account.organisation_id), states=STATES,
             more=f"{last.created}.{last.id}" if last else "", trouble=self._enroller.trouble,
         )  # fmt: skip
+
+    def _counts(self, organisation_id: int) -> dict[str, int]:
+        """How many units are in each state, at most _COUNTS_S ago: they are counted one by one."""
+        counted, found = self._counted.get(organisation_id, (float("-inf"), {}))
+        if time.monotonic() - counted > _COUNTS_S:
+            found = self._ledger.counts(organisation_id)
+            self._counted[organisation_id] = time.monotonic(), found
+        return found
 
     def scan_form(self, call: Call) -> Response:
         """Camera, or a picture."""
@@ -332,7 +343,7 @@ def _steps(unit: Unit, progress: Progress) -> list[tuple[str, str, str]]:
     alive = bool(unit.first_seen or progress.last_active)
     ways = [
         ("Certificate issued", bool(unit.issued), ""),
-        ("Enrolled, disabled", bool(unit.enrolled), ""),
+        ("Enrolled", bool(unit.enrolled), ""),
         ("Activated", bool(unit.activated), ""),
         ("Registered at first power-on", assigned, progress.hub),
         ("First sign of life at its hub", alive, progress.last_active[:19].replace("T", " ")),

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from imprint_tools.localcloud import azure_names as names
 from imprint_tools.localcloud import azure_twin
-from imprint_tools.localcloud.azure_data import C2dMessage, Device
+from imprint_tools.localcloud.azure_data import C2dMessage, Device, Message
 from imprint_tools.localcloud.azure_enrolment import new_etag
 from imprint_tools.localcloud.azure_error import (
     DEVICE_NOT_FOUND,
@@ -32,19 +32,10 @@ from imprint_tools.secret import Secret
 
 C2D_MAX = 50
 """Messages that may wait for a device."""
+_C2D_BYTES_MAX = 64 * 1024
+_METHOD_BYTES_MAX = 128 * 1024
 
 _BODY_SHOWN_MAX = 4096
-
-
-@dataclass(frozen=True)
-class Message:
-    """Telemetry. `at`: when it was taken, seconds since 1970; `via`: the gateways it passed."""
-
-    device_id: str
-    properties: Mapping[str, str | None]
-    payload: bytes
-    at: float
-    via: tuple[str, ...] = ()
 
 
 class Downlink(Protocol):
@@ -250,9 +241,12 @@ class Hub:
     def send_c2d(self, device_id: str, payload: bytes, properties: Mapping[str, str]) -> str:
         """Keep a message for a device and send it as soon as it can be; returns its id.
 
-        Refuses "device-unknown" and, beyond fifty that wait, "too-many-messages".
+        Refuses "device-unknown", "message-too-large" and, beyond fifty that wait,
+        "too-many-messages".
         """
         device = self.device(device_id)
+        if len(payload) > _C2D_BYTES_MAX:
+            raise Refusal("message-too-large")
         if len(device.c2d) >= C2D_MAX:
             raise Refusal("too-many-messages")
         message_id = properties.get("$.mid") or str(uuid.uuid4())
@@ -270,6 +264,8 @@ class Hub:
         """Have a device run a method; its status and body. Raises ServiceError."""
         if device_id not in self.devices:
             raise ServiceError(DEVICE_NOT_FOUND, f"{device_id} is not known")
+        if len(payload) > _METHOD_BYTES_MAX:
+            raise ServiceError(inferred(413), "a method's body has 128 KB at most")
         call, rid = _Call(device_id), uuid.uuid4().hex[:8]
         self._calls[rid] = call
         try:

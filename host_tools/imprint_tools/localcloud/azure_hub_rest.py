@@ -25,7 +25,6 @@ from imprint_tools.secret import Secret
 
 POLICY = "iothubowner"
 
-_C2D_MAX = 64 * 1024
 _METHOD_TIMEOUT_S = (5, 300)
 
 
@@ -117,8 +116,6 @@ class HubRest:
     async def _send(self, request: Request) -> Response:
         to = request.headers.get("iothub-to", "").removeprefix("/devices/").split("/")[0]
         payload = await request.body()
-        if len(payload) > _C2D_MAX:
-            raise ServiceError(inferred(413), "a message has 64 KB at most")
         begin = "iothub-app-"
         properties = {
             key.removeprefix(begin): value
