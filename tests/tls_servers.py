@@ -14,6 +14,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from cryptography import x509
@@ -161,6 +162,7 @@ CHAINS: dict[str, Callable[[], Chain]] = {
     "good": _leaf,
     "good-rsa": lambda: _leaf(key=certificates.new_key("rsa")),
     "good-wildcard": lambda: _leaf(Purpose(server=True, names=("*.gw.local",))),
+    "good-address": lambda: _leaf(Purpose(server=True, names=("127.0.0.1",)), "gateway"),
     "expired": lambda: _leaf(begin=-3 * _DAY, end=-_DAY),
     "expired-intermediate": _ended_intermediate,
     "not-yet-valid": lambda: _leaf(begin=_DAY),
@@ -189,6 +191,49 @@ WITHOUT_TLS = {
     PLAIN_MQTT: b"\x20\x02\x00\x01",
 }
 """What each answers to a ClientHello: nothing for ever, the end, or something."""
+
+
+DATE, NAME, ISSUER, FAILED, UNFIT = 310, 311, 312, 313, 314  # firmware/imprint/errors.py
+VERDICTS = {
+    "expired": (DATE, "expired"),
+    "expired-intermediate": (DATE, "expired"),
+    "not-yet-valid": (DATE, "not-yet-valid"),
+    "other-name": (NAME, "wrong-name"),
+    "name-in-cn-beside-another": (NAME, "name-in-cn-only"),
+    "name-in-cn-only": (NAME, "name-in-cn-only"),
+    "other-ca": (ISSUER, "other-ca"),
+    "other-ca-of-the-same-name": (ISSUER, "other-ca"),
+    "self-signed": (ISSUER, "self-signed"),
+    "missing-intermediate": (ISSUER, "missing-intermediate"),
+    "not-an-authority": (ISSUER, "not-an-authority"),
+    "for-clients": (UNFIT, "wrong-usage"),
+    "signs-nothing": (UNFIT, "wrong-usage"),
+    "weak-key": (UNFIT, "weak"),
+    STOLEN: (FAILED, "key-not-proven"),
+    NO_CERTIFICATE: (FAILED, "no-certificate"),
+    NO_COMMON_SUITE: (FAILED, "handshake-refused"),
+    CLOSES: (FAILED, "closed"),
+    PLAIN_HTTP: (FAILED, "not-tls"),
+    PLAIN_MQTT: (FAILED, "not-tls"),
+}
+"""What a board's code for each bad server is, and the cause that `imprint gateway check` names.
+
+SILENT is not among them: a board's stream ends it by its own deadline.
+"""
+
+
+GOOD = {
+    "good": HOST,
+    "good-rsa": HOST,
+    "good-wildcard": "eu-1.gw.local",
+    "good-address": "127.0.0.1",
+}
+"""The good ones, and the name by which each is to be dialled."""
+
+
+def bad_servers() -> list[str]:
+    """Those of VERDICTS that this machine can serve: STOLEN needs a library."""
+    return [kind for kind in VERDICTS if kind != STOLEN or find_spec("mbedtls")]
 
 
 @contextlib.contextmanager
@@ -300,6 +345,8 @@ def _without_tls(answer: bytes | None, sock: socket.socket) -> None:
     sock.recv(1024)
     if answer is None:
         return
-    sock.sendall(answer)
+    if answer:
+        sock.sendall(answer)
+        sock.shutdown(socket.SHUT_WR)
     while sock.recv(1024):
         pass
