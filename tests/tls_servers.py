@@ -162,6 +162,7 @@ CHAINS: dict[str, Callable[[], Chain]] = {
     "good": _leaf,
     "good-rsa": lambda: _leaf(key=certificates.new_key("rsa")),
     "good-wildcard": lambda: _leaf(Purpose(server=True, names=("*.gw.local",))),
+    "good-address": lambda: _leaf(Purpose(server=True, names=("127.0.0.1",)), "gateway"),
     "expired": lambda: _leaf(begin=-3 * _DAY, end=-_DAY),
     "expired-intermediate": _ended_intermediate,
     "not-yet-valid": lambda: _leaf(begin=_DAY),
@@ -219,6 +220,15 @@ VERDICTS = {
 
 SILENT is not among them: a board's stream ends it by its own deadline.
 """
+
+
+GOOD = {
+    "good": HOST,
+    "good-rsa": HOST,
+    "good-wildcard": "eu-1.gw.local",
+    "good-address": "127.0.0.1",
+}
+"""The good ones, and the name by which each is to be dialled."""
 
 
 def bad_servers() -> list[str]:
@@ -335,6 +345,8 @@ def _without_tls(answer: bytes | None, sock: socket.socket) -> None:
     sock.recv(1024)
     if answer is None:
         return
-    sock.sendall(answer)
+    if answer:
+        sock.sendall(answer)
+        sock.shutdown(socket.SHUT_WR)
     while sock.recv(1024):
         pass

@@ -217,6 +217,12 @@ class Authority:
         sign by itself. Nothing else has a use for it."""
         return certificates.key_bytes(self._key)
 
+    def change_passphrase(self, passphrase: Secret) -> None:
+        """Encrypt the key anew; from then on only the new passphrase opens the folder."""
+        _check_passphrase(passphrase)
+        encrypted = certificates.key_bytes(self._key, passphrase).reveal()
+        issuer_store.replace_key(self.path, encrypted)
+
     def create_intermediate(
         self,
         path: Path,

@@ -136,6 +136,14 @@ def load(path: Path) -> Folder:
     return Folder(path, own[0], tuple(issuers), key)
 
 
+def replace_key(path: Path, encrypted_key: bytes) -> None:
+    """Put the key, encrypted otherwise, in place of the old file. Raises AuthorityError."""
+    try:
+        write(path / _KEY, encrypted_key, private=True)
+    except OSError as error:
+        raise AuthorityError(f"{error.filename} cannot be written: {error.strerror}") from None
+
+
 def write(path: Path, data: bytes, *, private: bool = False) -> None:
     """Write `data` in place of the file, on disk, whole or not at all; 0600 or 0644."""
     staged = path.with_name(path.name + ".new")

@@ -340,6 +340,19 @@ def test_what_opens_an_authority(tmp_path: Path, line: Authority) -> None:
         Authority.open(tmp_path / "root", PASSPHRASE)
 
 
+def test_a_passphrase_is_changed(tmp_path: Path, line: Authority) -> None:
+    """The old one opens nothing any more; a short one changes nothing."""
+    with pytest.raises(AuthorityError, match="fewer than 16"):
+        line.change_passphrase(Secret("short"))
+    Authority.open(tmp_path / "line", PASSPHRASE).close()
+    line.change_passphrase(Secret("another passphrase"))
+    with pytest.raises(AuthorityError, match="does not open"):
+        Authority.open(tmp_path / "line", PASSPHRASE)
+    with Authority.open(tmp_path / "line", Secret("another passphrase")) as again:
+        again.issue_leaf(registration_id="unit-1")
+    assert stat.S_IMODE((tmp_path / "line/ca.key").stat().st_mode) == 0o600
+
+
 def test_an_authority_is_never_written_over(tmp_path: Path, line: Authority) -> None:
     """Nor is anything else that is in the folder; a short passphrase makes none."""
     with pytest.raises(AuthorityError, match="holds something"):
