@@ -59,23 +59,15 @@ def test_a_server_that_says_nothing_is_left(tmp_path: Path) -> None:
 def test_every_server_is_tried() -> None:
     """The table of verdicts has every server that there is, but the good ones and the silent."""
     every = {*tls_servers.CHAINS, *tls_servers.WITHOUT_TLS}
-    assert every - set(tls_servers.VERDICTS) == {
-        "good", "good-rsa", "good-wildcard", tls_servers.SILENT,
-    }  # fmt: skip
+    assert every - set(tls_servers.VERDICTS) == {*tls_servers.GOOD, tls_servers.SILENT}
 
 
 @pytest.mark.parametrize(
     ("kind", "host"),
-    [
-        ("good", HOST),
-        ("good", "GW.local"),
-        ("good-rsa", HOST),
-        ("good-wildcard", "eu-1.gw.local"),
-        (tls_servers.WANTS_CLIENT, HOST),
-    ],
+    [*tls_servers.GOOD.items(), ("good", "GW.local"), (tls_servers.WANTS_CLIENT, HOST)],
 )
 def test_a_good_server_is_good(tmp_path: Path, kind: str, host: str) -> None:
-    """EC, RSA and wildcard; one that demands a client certificate says so."""
+    """EC, RSA, wildcard and address; one that demands a client certificate says so."""
     with tls_servers.serve(kind, tmp_path) as server:
         port = look(server, host)
     assert port.findings == ()

@@ -68,7 +68,7 @@ class Device:
     enabled: bool = True
     edge: bool = False
     parent: str | None = None
-    etag: str = field(default_factory=new_etag)
+    etag: str = field(default_factory=lambda: random_text(16))
     generation: str = field(default_factory=lambda: random_text(18))
     twin: Twin = field(default_factory=Twin)
     c2d: list[C2dMessage] = field(default_factory=list)

@@ -18,7 +18,6 @@ from typing import Any, Protocol
 from imprint_tools.localcloud import azure_names as names
 from imprint_tools.localcloud import azure_twin
 from imprint_tools.localcloud.azure_data import C2dMessage, Device, Message
-from imprint_tools.localcloud.azure_enrolment import new_etag
 from imprint_tools.localcloud.azure_error import (
     DEVICE_NOT_FOUND,
     DEVICE_OFFLINE,
@@ -26,6 +25,7 @@ from imprint_tools.localcloud.azure_error import (
     ServiceError,
     inferred,
 )
+from imprint_tools.localcloud.datafile import random_text
 from imprint_tools.localcloud.events import EventLog
 from imprint_tools.localcloud.refusal import Refusal
 from imprint_tools.secret import Secret
@@ -126,7 +126,7 @@ class Hub:
     def set_enabled(self, device_id: str, on: bool) -> None:
         """Disabling cuts the device off. Refuses "device-unknown"."""
         device = self.device(device_id)
-        device.enabled, device.etag = on, new_etag()
+        device.enabled, device.etag = on, random_text(16)
         self._on_change()
         if not on:
             self._cut(device_id, "the device was disabled")
