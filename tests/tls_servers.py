@@ -14,6 +14,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from cryptography import x509
@@ -161,6 +162,7 @@ CHAINS: dict[str, Callable[[], Chain]] = {
     "good": _leaf,
     "good-rsa": lambda: _leaf(key=certificates.new_key("rsa")),
     "good-wildcard": lambda: _leaf(Purpose(server=True, names=("*.gw.local",))),
+    "good-address": lambda: _leaf(Purpose(server=True, names=("127.0.0.1",)), "gateway"),
     "expired": lambda: _leaf(begin=-3 * _DAY, end=-_DAY),
     "expired-intermediate": _ended_intermediate,
     "not-yet-valid": lambda: _leaf(begin=_DAY),
@@ -191,11 +193,57 @@ WITHOUT_TLS = {
 """What each answers to a ClientHello: nothing for ever, the end, or something."""
 
 
+DATE, NAME, ISSUER, FAILED, UNFIT = 310, 311, 312, 313, 314  # firmware/imprint/errors.py
+VERDICTS = {
+    "expired": (DATE, "expired"),
+    "expired-intermediate": (DATE, "expired"),
+    "not-yet-valid": (DATE, "not-yet-valid"),
+    "other-name": (NAME, "wrong-name"),
+    "name-in-cn-beside-another": (NAME, "name-in-cn-only"),
+    "name-in-cn-only": (NAME, "name-in-cn-only"),
+    "other-ca": (ISSUER, "other-ca"),
+    "other-ca-of-the-same-name": (ISSUER, "other-ca"),
+    "self-signed": (ISSUER, "self-signed"),
+    "missing-intermediate": (ISSUER, "missing-intermediate"),
+    "not-an-authority": (ISSUER, "not-an-authority"),
+    "for-clients": (UNFIT, "wrong-usage"),
+    "signs-nothing": (UNFIT, "wrong-usage"),
+    "weak-key": (UNFIT, "weak"),
+    STOLEN: (FAILED, "key-not-proven"),
+    NO_CERTIFICATE: (FAILED, "no-certificate"),
+    NO_COMMON_SUITE: (FAILED, "handshake-refused"),
+    CLOSES: (FAILED, "closed"),
+    PLAIN_HTTP: (FAILED, "not-tls"),
+    PLAIN_MQTT: (FAILED, "not-tls"),
+}
+"""What a board's code for each bad server is, and the cause that `imprint gateway check` names.
+
+SILENT is not among them: a board's stream ends it by its own deadline.
+"""
+
+
+GOOD = {
+    "good": HOST,
+    "good-rsa": HOST,
+    "good-wildcard": "eu-1.gw.local",
+    "good-address": "127.0.0.1",
+}
+"""The good ones, and the name by which each is to be dialled."""
+
+
+def bad_servers() -> list[str]:
+    """Those of VERDICTS that this machine can serve: STOLEN needs a library."""
+    return [kind for kind in VERDICTS if kind != STOLEN or find_spec("mbedtls")]
+
+
 @contextlib.contextmanager
-def serve(kind: str, folder: Path, *, answer: bytes = b"") -> Iterator[Server]:
+def serve(
+    kind: str, folder: Path, *, answer: bytes = b"", clients: x509.Certificate | None = None
+) -> Iterator[Server]:
     """A server of CHAINS or WITHOUT_TLS, or one of the others above, until the block ends.
 
-    After the handshake it sends `answer` and reads until the client closes.
+    After the handshake it sends `answer` and reads until the client closes. WANTS_CLIENT trusts
+    certificates of clients that `clients` signed.
     """
     anchor = _above()[0].certificate
     talk: Callable[[socket.socket], None]
@@ -207,7 +255,7 @@ def serve(kind: str, folder: Path, *, answer: bytes = b"") -> Iterator[Server]:
         makes = CHAINS["good"] if kind == WANTS_CLIENT else CHAINS.get(kind)
         chain = makes() if makes else None
         anchor = chain.anchor if chain else anchor
-        context = _context(kind, chain, folder)
+        context = _context(kind, chain, folder, clients)
         talk = functools.partial(_with_tls, context, answer)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         ends = threading.Event()
@@ -222,7 +270,9 @@ def serve(kind: str, folder: Path, *, answer: bytes = b"") -> Iterator[Server]:
             thread.join(_TIMEOUT_S)
 
 
-def _context(kind: str, chain: Chain | None, folder: Path) -> ssl.SSLContext:
+def _context(
+    kind: str, chain: Chain | None, folder: Path, clients: x509.Certificate | None
+) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     if chain is None:
         # Without a certificate there are anonymous suites only, which TLS 1.3 has not.
@@ -232,7 +282,7 @@ def _context(kind: str, chain: Chain | None, folder: Path) -> ssl.SSLContext:
     if kind == WANTS_CLIENT:
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(cadata=certificates.pem(chain.anchor).decode())
+        context.load_verify_locations(cadata=certificates.pem(clients or chain.anchor).decode())
     if kind == "weak-key":
         context.set_ciphers("DEFAULT:@SECLEVEL=0")
     file = folder / f"{kind}.pem"
@@ -300,6 +350,8 @@ def _without_tls(answer: bytes | None, sock: socket.socket) -> None:
     sock.recv(1024)
     if answer is None:
         return
-    sock.sendall(answer)
+    if answer:
+        sock.sendall(answer)
+        sock.shutdown(socket.SHUT_WR)
     while sock.recv(1024):
         pass

@@ -56,7 +56,8 @@ SHARED = {
     "interval_s": ("int", 1, 86400, 0, 60),
     "host": ("host", 1, 253, 0, None),
     "port": ("int", 1, 65535, 0, 8883),
-    # DER. The CA that the server is verified by; our own certificate and its key.
+    # DER. The CA that the server is verified by; our own certificate (PEM, with its issuers after
+    # it) and its key.
     "root_ca_sha256": ("hex", 64, 64, 0, None),
     "client_cert_sha256": ("hex", 64, 64, 0, None),
     "client_key_sha256": ("hex", 64, 64, 0, None),

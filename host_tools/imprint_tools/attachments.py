@@ -1,10 +1,10 @@
 """What lies beside an identity in a unit's NVS: the root CA, a client certificate and its key, the
 list of a gateway's sub-devices.
 
-A source names a file; certificates and keys, PEM or DER, go to the unit as DER, which is smaller
-and all that MicroPython takes. A private key is a Secret from the moment it is read. A unit that
-is to apply for its certificate itself gets a key and a request that are made here for it, in
-memory, and are nowhere else.
+A source names a file; certificates and keys, PEM or DER, go to the unit as DER, which is smaller.
+Only a client certificate with its issuers goes as PEM: MicroPython takes several in no other form.
+A private key is a Secret from the moment it is read. A unit that is to apply for its certificate
+itself gets a key and a request that are made here for it, in memory, and are nowhere else.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,8 @@ def agree(blobs: Mapping[str, bytes | Secret], fields: Mapping[str, Any], origin
     chain, key = blobs.get("client_cert"), blobs.get("client_key")
     if not isinstance(chain, bytes) or not isinstance(key, Secret):
         return
-    leaf = x509.load_der_x509_certificate(chain)
+    pem = chain.startswith(b"-----BEGIN ")
+    leaf = x509.load_pem_x509_certificate(chain) if pem else x509.load_der_x509_certificate(chain)
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     ours = load_der_private_key(key.reveal(), None).public_key()
     if leaf.public_key().public_bytes(*form) != ours.public_bytes(*form):
@@ -111,7 +113,13 @@ def read(path: Path, limit: int) -> bytes:
 def _root_ca(data: bytes, path: Path, now: dt.datetime) -> bytes:
     """The one CA certificate. Refused: more or fewer than one, one that is not a CA's, one outside
     its dates."""
-    certificate = _certificate(data, path)
+    found = _certificates(data, path)
+    if len(found) != 1:
+        raise IdentityError(
+            f"{path}: holds {len(found)} certificates, and a unit trusts exactly one",
+            next_step="Keep the root's certificate only.",
+        )
+    certificate = found[0]
     _check_dates(certificate, path, now, "root CA", "Take the root CA that the cloud uses today.")
     if not _is_ca(certificate):
         raise IdentityError(
@@ -122,14 +130,29 @@ def _root_ca(data: bytes, path: Path, now: dt.datetime) -> bytes:
 
 
 def _client_cert(data: bytes, path: Path, now: dt.datetime) -> bytes:
-    """The unit's own certificate: the first of a PEM file, which may hold its issuers after it."""
-    certificate = _certificate(data, path, several=True)
-    _check_dates(certificate, path, now, "certificate", "Issue a new one for the unit.")
-    if _is_ca(certificate):
+    """The unit's own certificate: the first of a PEM file, which may hold its issuers after it.
+
+    With issuers it goes to the unit as PEM, each the issuer of the one before; a root that ends
+    the file is left out, since whoever verifies has it.
+    """
+    chain = _certificates(data, path)
+    for certificate in chain:
+        _check_dates(certificate, path, now, "certificate", "Issue a new one for the unit.")
+    if _is_ca(chain[0]):
         raise IdentityError(
             f"{path}: the first certificate is a CA's", next_step="Give the unit's own, the leaf."
         )
-    return certificate.public_bytes(Encoding.DER)
+    if len(chain) > 1 and chain[-1].subject == chain[-1].issuer:
+        chain.pop()
+    for below, above in pairwise(chain):
+        if below.issuer != above.subject:
+            raise IdentityError(
+                f"{path}: a certificate is followed by one that is not its issuer's",
+                next_step="Put the leaf first, then its issuer, then the issuer's.",
+            )
+    if len(chain) == 1:
+        return chain[0].public_bytes(Encoding.DER)
+    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain)
 
 
 def _client_key(data: bytes, path: Path, _now: dt.datetime) -> Secret:
@@ -182,27 +205,20 @@ KINDS = {
 }
 
 
-def _certificate(data: bytes, path: Path, *, several: bool = False) -> x509.Certificate:
+def _certificates(data: bytes, path: Path) -> list[x509.Certificate]:
+    """Those in the file, at least one."""
     if b"PRIVATE KEY-----" in data:
         raise IdentityError(
             f"{path}: holds a private key",
             next_step="Give the certificate alone; its key has a file of its own.",
         )
-    count = 0
     try:
         if b"-----BEGIN " not in data:
-            return x509.load_der_x509_certificate(data)
-        found = x509.load_pem_x509_certificates(data)
-        if len(found) == 1 or (found and several):
-            return found[0]
-        count = len(found)
+            return [x509.load_der_x509_certificate(data)]
+        if found := x509.load_pem_x509_certificates(data):
+            return found
     except ValueError:
-        count = 0
-    if count:
-        raise IdentityError(
-            f"{path}: holds {count} certificates, and a unit trusts exactly one",
-            next_step="Keep the root's certificate only.",
-        )
+        pass
     raise IdentityError(f"{path}: is not an X.509 certificate in PEM or DER")
 
 

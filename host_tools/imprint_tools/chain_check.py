@@ -24,6 +24,7 @@ from imprint_tools.errors import TrustAnchorError
 
 _E = TypeVar("_E", bound=x509.ExtensionType)
 
+_RSA_BITS_MIN, _EC_BITS_MIN = 2048, 256
 _WEAK_HASHES = ("md5", "sha1")
 _FILE_MAX = 1 << 20  # bytes; a distribution's whole bundle has a quarter of that
 
@@ -95,7 +96,7 @@ CAUSES = {
         77, "The certificate is not for a TLS server.",
         "Issue it with extended key usage serverAuth and key usage digitalSignature."),
     "weak": Cause(
-        78, "A key or a signature of the chain is too weak.",
+        78, "A key or a signature of the chain is too weak, or of a kind that boards do not know.",
         "Issue it anew: EC P-256, or RSA with 2048 bits, and SHA-256."),
     "refused-by-openssl": Cause(
         79, "OpenSSL refuses the server for a reason that is none of the above.",
@@ -300,7 +301,7 @@ def _strength(chain: list[x509.Certificate], anchors: Sequence[x509.Certificate]
     found = []
     for one in chain:
         try:
-            weakness = certificates.key_weakness(one.public_key())
+            weakness = _key_weakness(one.public_key())
             hash_name = one.signature_hash_algorithm.name if one.signature_hash_algorithm else ""
         except (ValueError, UnsupportedAlgorithm):
             weakness, hash_name = "key or signature is of an unknown kind", ""
@@ -310,6 +311,15 @@ def _strength(chain: list[x509.Certificate], anchors: Sequence[x509.Certificate]
         if weakness:
             found.append(Finding("weak", f"{subject(one)}: {weakness}"))
     return found
+
+
+def _key_weakness(key: object) -> str:
+    # More is good enough here than we issue: it is what mbedTLS takes by default.
+    if isinstance(key, rsa.RSAPublicKey):
+        return f"the RSA key has {key.key_size} bits" if key.key_size < _RSA_BITS_MIN else ""
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return f"the curve is {key.curve.name}" if key.key_size < _EC_BITS_MIN else ""
+    return f"the key is {type(key).__name__.removesuffix('PublicKey')}"
 
 
 def _signed(certificate: x509.Certificate, signer: x509.Certificate) -> bool:

@@ -8,7 +8,8 @@ Sources: a TOML or JSON file (one identity, or a list under `identities`), a CSV
 row), environment variables, or questions put to a person. All use the same flat field names. In a
 source, `root_ca` is the path of the certificate that the unit shall trust (PEM or DER, relative
 to the file), and so are the other attachments (`client_cert`, `client_key`); on the unit each is
-a blob of its own, and the identity holds its SHA-256.
+a blob of its own, and the identity holds its SHA-256. `group_key`, an Azure enrolment group's,
+stands in place of the `symmetric_key` that is derived from it here.
 
 An error names the source, the row, the field and the rule, and never the value of a secret. Errors
 are raised outside of `except` blocks, because a parser's exception may hold the whole document.
@@ -31,7 +32,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from imprint_tools import attachments
+from imprint_tools import attachments, azure_identity
 from imprint_tools.errors import IdentityError
 from imprint_tools.paths import firmware_dir
 from imprint_tools.secret import Secret
@@ -327,6 +328,7 @@ def check(
 ) -> Identity:
     """Hold one unit's raw fields against the firmware's rules. Raises IdentityError."""
     known = tables()
+    raw = azure_identity.derived(raw, origin)
     for name in raw:
         if name not in known.attachments and name not in known.names:
             raise IdentityError(
@@ -348,6 +350,7 @@ def check(
             )
         _check_value(journey.rules[name], fields[name], origin)
     _demand(fields, journey, origin)
+    azure_identity.check(fields, origin)
     attachments.agree(blobs, fields, origin)
     wrapped: dict[str, Value] = {
         name: Secret(value) if journey.rules[name].secret else value

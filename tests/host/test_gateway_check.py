@@ -3,94 +3,71 @@
 from __future__ import annotations
 
 import datetime
-import importlib.util
+import functools
 import json
 import socket
+import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tls_servers
 from cryptography import x509
-from hypothesis import given
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from imprint_tools import certificates, chain_check, gateway_check
 from imprint_tools.certificates import Purpose
 from imprint_tools.errors import TrustAnchorError
 from imprint_tools.gateway_check import Port
+from imprint_tools.localcloud.azure import AzureCloud, AzureConfig, GatewayConfig
 from test_cli import imprint
 from tls_servers import HOST
 
 NOW = datetime.datetime(2026, 3, 1, tzinfo=datetime.UTC)
 DAY = datetime.timedelta(days=1)
 
-CAUSES = {
-    "expired": "expired",
-    "expired-intermediate": "expired",
-    "not-yet-valid": "not-yet-valid",
-    "other-name": "wrong-name",
-    "name-in-cn-beside-another": "name-in-cn-only",
-    "name-in-cn-only": "name-in-cn-only",
-    "other-ca": "other-ca",
-    "other-ca-of-the-same-name": "other-ca",
-    "self-signed": "self-signed",
-    "missing-intermediate": "missing-intermediate",
-    "not-an-authority": "not-an-authority",
-    "for-clients": "wrong-usage",
-    "signs-nothing": "wrong-usage",
-    "weak-key": "weak",
-    tls_servers.SILENT: "silent",
-    tls_servers.CLOSES: "closed",
-    tls_servers.PLAIN_HTTP: "not-tls",
-    tls_servers.PLAIN_MQTT: "not-tls",
-    tls_servers.NO_CERTIFICATE: "no-certificate",
-    tls_servers.NO_COMMON_SUITE: "handshake-refused",
-}
-ALL = {*tls_servers.CHAINS, *tls_servers.WITHOUT_TLS, tls_servers.NO_CERTIFICATE,
-       tls_servers.NO_COMMON_SUITE}  # fmt: skip
 
-
-def look(server: tls_servers.Server, host: str = HOST, **how: float) -> Port:
+def look(server: tls_servers.Server, host: str = HOST, timeout_s: float = 10.0) -> Port:
     """What the check finds at the server, dialled as `host`."""
     [port] = gateway_check.check(
-        host, [server.port], [server.anchor], address="127.0.0.1", timeout_s=5.0
+        host, [server.port], [server.anchor], address="127.0.0.1", timeout_s=timeout_s
     )
     return port
 
 
-@pytest.mark.parametrize("kind", CAUSES)
+@pytest.mark.parametrize("kind", tls_servers.bad_servers())
 def test_each_bad_server_has_its_own_cause(tmp_path: Path, kind: str) -> None:
     """One cause and no other, whatever is shown of the chain."""
-    timeout_s = 0.5 if kind == tls_servers.SILENT else 10.0
     with tls_servers.serve(kind, tmp_path) as server:
-        [port] = gateway_check.check(
-            HOST, [server.port], [server.anchor], address="127.0.0.1", timeout_s=timeout_s
-        )
-    assert [finding.cause for finding in port.findings] == [CAUSES[kind]]
-    assert len(port.chain) == (
-        0 if kind not in tls_servers.CHAINS
-        else 1 if kind in ("self-signed", "missing-intermediate")
-        else 2
-    )  # fmt: skip
+        port = look(server)
+    _, cause = tls_servers.VERDICTS[kind]
+    assert [finding.cause for finding in port.findings] == [cause]
+    shown = kind in tls_servers.CHAINS or kind == tls_servers.STOLEN
+    alone = kind in ("self-signed", "missing-intermediate")
+    assert len(port.chain) == (1 if alone else 2 if shown else 0)
+
+
+def test_a_server_that_says_nothing_is_left(tmp_path: Path) -> None:
+    """After the time that was given."""
+    with tls_servers.serve(tls_servers.SILENT, tmp_path) as server:
+        port = look(server, timeout_s=0.5)
+    assert [finding.cause for finding in port.findings] == ["silent"]
 
 
 def test_every_server_is_tried() -> None:
-    """The table above has every server that there is, but the good ones."""
-    assert ALL - set(CAUSES) == {"good", "good-rsa", "good-wildcard"}
+    """The table of verdicts has every server that there is, but the good ones and the silent."""
+    every = {*tls_servers.CHAINS, *tls_servers.WITHOUT_TLS}
+    assert every - set(tls_servers.VERDICTS) == {*tls_servers.GOOD, tls_servers.SILENT}
 
 
 @pytest.mark.parametrize(
     ("kind", "host"),
-    [
-        ("good", HOST),
-        ("good", "GW.local"),
-        ("good-rsa", HOST),
-        ("good-wildcard", "eu-1.gw.local"),
-        (tls_servers.WANTS_CLIENT, HOST),
-    ],
+    [*tls_servers.GOOD.items(), ("good", "GW.local"), (tls_servers.WANTS_CLIENT, HOST)],
 )
 def test_a_good_server_is_good(tmp_path: Path, kind: str, host: str) -> None:
-    """EC, RSA and wildcard; one that demands a client certificate says so."""
+    """EC, RSA, wildcard and address; one that demands a client certificate says so."""
     with tls_servers.serve(kind, tmp_path) as server:
         port = look(server, host)
     assert port.findings == ()
@@ -99,20 +76,47 @@ def test_a_good_server_is_good(tmp_path: Path, kind: str, host: str) -> None:
     assert port.wants_client is (kind == tls_servers.WANTS_CLIENT)
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("mbedtls"), reason="no such library here")
-def test_a_stolen_certificate_is_found(tmp_path: Path) -> None:
-    """A server that has another's certificate and not its key."""
-    with tls_servers.serve(tls_servers.STOLEN, tmp_path) as server:
-        port = look(server)
-    assert [finding.cause for finding in port.findings] == ["key-not-proven"]
-    assert len(port.chain) == 2
-
-
 def test_a_server_with_two_faults_has_two_findings(tmp_path: Path) -> None:
     """The graver one first."""
     with tls_servers.serve("expired", tmp_path) as server:
         port = look(server, "other.example")
     assert [finding.cause for finding in port.findings] == ["expired", "wrong-name"]
+
+
+def test_the_local_gateway_is_good_with_its_own_root_only(tmp_path: Path) -> None:
+    """A chain of three on each port, as an IoT Edge gateway sends it; Azure's root is another."""
+    host = "edge.example"
+    with AzureCloud(tmp_path, AzureConfig(gateways=(GatewayConfig(host),))) as cloud:
+        edge = cloud.known_gateway(host)
+        numbers = {e.target[1] for e in cloud.endpoints if e.host == host}
+        own, azures = map(chain_check.load_anchors, (edge.root_ca, cloud.ca_pem))
+        for anchors, expected in ((own, []), (azures, ["other-ca"])):
+            for port in gateway_check.check(host, sorted(numbers), anchors, address="127.0.0.1"):
+                assert [finding.cause for finding in port.findings] == expected
+                assert len(port.chain) == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "host", "status"),
+    [
+        (tls_servers.NO_CERTIFICATE, HOST, 67),
+        ("other-ca", HOST, 70),
+        ("good", "other.example", 75),
+    ],
+)
+def test_what_openssl_s_client_calls_ok(tmp_path: Path, kind: str, host: str, status: int) -> None:
+    """Its last line, or its exit status, says that all is well where nothing is."""
+    with tls_servers.serve(kind, tmp_path) as server:
+        (tmp_path / "ca.pem").write_bytes(certificates.pem(server.anchor))
+        done = subprocess.run(  # noqa: S603
+            ["openssl", "s_client", "-connect", f"127.0.0.1:{server.port}",  # noqa: S607
+             "-servername", host, "-CAfile", tmp_path / "ca.pem"],
+            input="", capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+        port = look(server, host)
+    said_ok = "Verify return code: 0 (ok)" in done.stdout or "Verification: OK" in done.stdout
+    assert said_ok or done.returncode == 0
+    assert port.findings[0].exit_status == status
 
 
 def test_no_host_and_no_port() -> None:
@@ -210,6 +214,43 @@ def test_names(names: tuple[str, ...], host: str, good: bool) -> None:
     root = signed("Root", None, Purpose(authority=True))
     leaf = signed("x", root, Purpose(server=True, names=names))
     assert causes([leaf.certificate], [root.certificate], host) == ["wrong-name"] * (not good)
+
+
+@functools.cache
+def shelf() -> list[x509.Certificate]:
+    """Every certificate of the bad servers' chains, and their roots."""
+    chains = [make() for make in tls_servers.CHAINS.values()]
+    return list(dict.fromkeys(one for chain in chains for one in (*chain.sent, chain.anchor)))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_any_chain_is_judged(data: st.DataObject) -> None:
+    """Certificates in any order, with any anchors: causes of the table, or none that is right."""
+    some = st.lists(st.sampled_from(range(len(shelf()))), min_size=1, max_size=5)
+    sent = [shelf()[number] for number in data.draw(some)]
+    anchors = [shelf()[number] for number in data.draw(some)]
+    found = chain_check.judge(sent, anchors, HOST, certificates.utc_now())
+    assert {finding.cause for finding in found} <= chain_check.CAUSES.keys()
+    if not found:
+        assert chain_check.path(sent, anchors)[-1] in anchors
+        assert HOST in chain_check.alternative_names(sent[0])
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        (rsa.generate_private_key(65537, 1024), "1024 bits"),  # noqa: S505
+        (ec.generate_private_key(ec.SECP192R1()), "curve is secp192r1"),
+        (ed25519.Ed25519PrivateKey.generate(), "Ed25519"),
+        (ec.generate_private_key(ec.SECP521R1()), ""),
+        (rsa.generate_private_key(3, 2048), ""),
+    ],
+)
+def test_what_a_board_takes_of_keys(key: Any, words: str) -> None:
+    """As mbedTLS by default."""
+    assert words in chain_check._key_weakness(key.public_key())
+    assert bool(chain_check._key_weakness(key.public_key())) is bool(words)
 
 
 @given(st.binary(min_size=1, max_size=300))

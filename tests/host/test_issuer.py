@@ -233,6 +233,30 @@ def test_a_leaf_never_outlives_its_issuer(line: Authority, clock: Clock) -> None
             line.issue_leaf(registration_id="unit-3", days=days)
 
 
+def test_a_machine_without_time_issues_nothing(line: Authority, clock: Clock) -> None:
+    """A bench whose clock is at its epoch would sign what is over already."""
+    clock.now = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+    with pytest.raises(IssueError, match="it is 1970-01-01 on this machine"):
+        line.issue_leaf(registration_id="unit-1")
+    assert line.entries() == []
+
+
+def test_a_damaged_record_is_said(tmp_path: Path, line: Authority) -> None:
+    """Nothing is issued without a record."""
+    for _ in range(20):
+        line.issue_leaf(registration_id="unit-1", renew=True)
+    line.close()
+    file = tmp_path / "line/issued.sqlite3"
+    file.write_bytes(file.read_bytes()[:4096] + bytes(file.stat().st_size - 4096))
+    with Authority.open(tmp_path / "line", PASSPHRASE, clock=line._clock) as again:
+        for use in (again.entries, again.crl, lambda: again.issue_leaf(registration_id="unit-2")):
+            with pytest.raises(AuthorityError, match="record"):
+                use()
+    file.write_bytes(b"no database")
+    with pytest.raises(AuthorityError, match="cannot be read"):
+        Authority.open(tmp_path / "line", PASSPHRASE)
+
+
 def test_an_id_has_one_live_key(line: Authority, clock: Clock) -> None:
     """The same key may ask again, another one only to renew, after a revocation, or too late."""
     first = request("unit-1")
@@ -338,6 +362,19 @@ def test_what_opens_an_authority(tmp_path: Path, line: Authority) -> None:
     (tmp_path / "root/ca.pem").write_bytes(certificates.pem(line.certificate))
     with pytest.raises(AuthorityError, match="do not belong together"):
         Authority.open(tmp_path / "root", PASSPHRASE)
+
+
+def test_a_passphrase_is_changed(tmp_path: Path, line: Authority) -> None:
+    """The old one opens nothing any more; a short one changes nothing."""
+    with pytest.raises(AuthorityError, match="fewer than 16"):
+        line.change_passphrase(Secret("short"))
+    Authority.open(tmp_path / "line", PASSPHRASE).close()
+    line.change_passphrase(Secret("another passphrase"))
+    with pytest.raises(AuthorityError, match="does not open"):
+        Authority.open(tmp_path / "line", PASSPHRASE)
+    with Authority.open(tmp_path / "line", Secret("another passphrase")) as again:
+        again.issue_leaf(registration_id="unit-1")
+    assert stat.S_IMODE((tmp_path / "line/ca.key").stat().st_mode) == 0o600
 
 
 def test_an_authority_is_never_written_over(tmp_path: Path, line: Authority) -> None:

@@ -231,6 +231,9 @@ def test_a_device_is_throttled(tmp_path: Path) -> None:
                 topic, error = device.poll(document["operationId"])
                 assert topic == "429/?$rid=2" + more
                 assert error["errorCode"] // 1000 == 429
+            with DpsDevice(cloud, "unit-1") as device:
+                device.enter(cloud.enrolment_key("unit-1").reveal().decode())
+                assert device.poll(document["operationId"])[0].startswith("429/")
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,22 @@ def test_a_device_is_at_one_place_at_a_time(
             assert again.tell(b"1")
 
 
+def test_a_gateway_has_room_for_so_many(tmp_path: Path) -> None:
+    """A hundred by default; who is in may come again."""
+    config = AzureConfig(gateways=(GatewayConfig(HOST),), gateway_clients_max=1)
+    with AzureCloud(tmp_path / "azure", config) as cloud:
+        edge = cloud.known_gateway(HOST)
+        keys = {}
+        for unit in (UNIT, "unit-2"):
+            cloud.create_device(unit, gateway=HOST)
+            keys[unit] = cloud.device_key(unit).reveal().decode()
+        with at(cloud, edge) as device, at(cloud, edge, "unit-2") as other:
+            assert device.enter(keys[UNIT]) == 0
+            assert other.enter(keys["unit-2"]) == 5
+            with at(cloud, edge) as again:
+                assert again.enter(keys[UNIT]) == 0
+
+
 # -- offline -------------------------------------------------------------------------------------
 
 

@@ -386,7 +386,9 @@ def test_a_method_is_called_and_answered(cloud: AzureCloud, key: str) -> None:
 
 
 def test_a_method_needs_a_device_that_is_there(cloud: AzureCloud, key: str) -> None:
-    """Not online, not subscribed, not in time."""
+    """Not online, not subscribed, not in time; and a body of 128 KB at most."""
+    with pytest.raises(BenchStateError, match="413"):
+        cloud.invoke_method(UNIT, "blink", "x" * 131_071)
     with pytest.raises(BenchStateError, match="404103"):
         cloud.invoke_method(UNIT, "blink")
     with HubDevice(cloud, UNIT) as device:
@@ -427,7 +429,9 @@ def test_messages_wait_for_the_device_and_end_with_its_acknowledgement(
 
 
 def test_fifty_messages_wait_and_no_more(cloud: AzureCloud) -> None:
-    """The fifty-first is refused."""
+    """The fifty-first is refused, and one of more than 64 KB."""
+    with pytest.raises(BenchStateError, match="message-too-large"):
+        cloud.send_c2d(UNIT, b"x" * (64 * 1024 + 1))
     for _ in range(C2D_MAX):
         cloud.send_c2d(UNIT, b"x")
     with pytest.raises(BenchStateError, match="too-many-messages"):
@@ -489,10 +493,11 @@ def test_a_service_makes_finds_disables_and_deletes_identities(
         assert rest.ask("PUT", "/devices/unit-2", {**made, "status": "disabled"})[0] == 409
         etag = made["etag"]
         body = {**made, "status": "disabled"}
-        assert rest.ask("PUT", "/devices/unit-2", body, If_Match=etag)[0] == 200
+        assert rest.ask("PUT", "/devices/unit-2", body, If_Match=f'"{etag}"')[0] == 200
         assert device.ended()
     assert rest.ask("PUT", "/devices/unit-2", body, If_Match=etag)[0] == 412
-    assert rest.ask("DELETE", "/devices/unit-2", If_Match=etag)[0] == 412
+    assert '"' not in etag, "unlike the provisioning service's"
+    assert rest.ask("DELETE", "/devices/unit-2", If_Match=f'"{etag}"')[0] == 412
     assert rest.ask("DELETE", "/devices/unit-2", If_Match="*")[0] == 204
     status, _, error = rest.ask("GET", "/devices/unit-2")
     assert (status, error["errorCode"]) == (404, 404001)

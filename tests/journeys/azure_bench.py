@@ -118,12 +118,21 @@ class AzureBench(UnitBench):
 
     def registrations(self) -> int:
         """How often DPS has assigned a hub to the unit."""
-        return len(self.events("registered"))
+        return sum(event["status"] == "assigned" for event in self.events("registration"))
 
     def outbox(self) -> set[int]:
         files = image.unpack_vfs(self.read()[KIND.vfs.offset : KIND.vfs.end])
         # CRC, whether it was sent, its number
         return {int.from_bytes(d[5:9]) for path, d in files.items() if path.startswith("outbox/")}
+
+    def lost_nothing(self, last: int, *, twice: bool = True) -> None:
+        """Require that the hub has every report up to that one, in order; `twice`: at least."""
+        mids = [event["properties"].get("$.mid") for event in self.events("telemetry")]
+        numbers = [int(mid, 16) for mid in mids if mid]
+        firsts = list(dict.fromkeys(numbers))
+        wanted = list(range(firsts[0], last + 1))
+        assert firsts[: len(wanted)] == wanted, (firsts, last)
+        assert twice or len(numbers) == len(firsts), numbers
 
     def keeps_its_secrets(self) -> None:
         """Require that the console has shown no key and no token."""

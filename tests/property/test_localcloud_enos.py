@@ -4,20 +4,22 @@ code, and nothing else."""
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from imprint_tools.localcloud import enos_login, enos_reports, enos_topics, packets
 from imprint_tools.localcloud import enos_messages as messages
+from imprint_tools.localcloud.enos import EnosCloud, EnosProduct
 from imprint_tools.localcloud.enos_api_devices import DeviceActions
 from imprint_tools.localcloud.enos_calls import FAILURES, Call
 from imprint_tools.localcloud.enos_certificates import CertificateService
 from imprint_tools.localcloud.enos_codes import MEANINGS
-from imprint_tools.localcloud.enos_config import ConnectLimits, EnosConfig, Inferred
+from imprint_tools.localcloud.enos_config import ConnectLimits, EnosConfig, EnosLimits, Inferred
 from imprint_tools.localcloud.enos_faults import EnosFaults
 from imprint_tools.localcloud.enos_gateway import Gateways, Session
 from imprint_tools.localcloud.enos_hub import Hub
@@ -28,6 +30,9 @@ from imprint_tools.localcloud.enos_tokens import STATUSES, Tokens
 from imprint_tools.localcloud.events import EventLog
 from imprint_tools.localcloud.refusal import Refusal
 from imprint_tools.secret import Secret
+
+sys.path.append(str(Path(__file__).parents[1] / "host"))
+from enosmqtt import EnosClient
 
 GW, SUB = ("gw", "edge"), ("sub", "meter")
 TEXT = st.text(st.one_of(st.sampled_from("|,=&/+#{}.%"), st.characters()))
@@ -61,10 +66,17 @@ PARAMS = (
 )
 
 
+class Forgetful(EnosRegistry):
+    """A data base that writes nothing down, so that thousands of examples are soon through."""
+
+    def save(self) -> None:
+        pass
+
+
 def world(folder: Path) -> tuple[EnosRegistry, Hub, EnosConfig]:
     """A gateway with a sub-device, and the rules."""
     config = EnosConfig(inferred=Inferred(register_binds=True))
-    registry = EnosRegistry(folder / "devices.json")
+    registry = Forgetful(folder / "devices.json")
     registry.create_product("gw", kind=GATEWAY).certificate = True
     registry.create_device(*GW)
     registry.create_product("sub")
@@ -137,6 +149,7 @@ def test_a_topic_that_is_read_can_be_written(text: str) -> None:
             assert not packets.matches(text, make(("other", "device"), topic.tail))
 
 
+@settings(max_examples=50)
 @given(
     st.binary() | PARAMS.map(json.dumps).map(str.encode)
     | PARAMS.map(lambda params: json.dumps({"id": "1", "params": params}).encode()),
@@ -160,6 +173,7 @@ def test_any_report_is_used_or_refused(payload: bytes, topic: str) -> None:
         assert device.measurepoints == {} and device.tags == {} and device.events == []
 
 
+@settings(max_examples=50)
 @given(
     st.sampled_from([*GATEWAYS.system.values(), *GATEWAYS.session.values()]), PARAMS
 )  # fmt: skip
@@ -171,6 +185,7 @@ def test_any_request_of_a_gateway_is_answered(operation: Any, params: Any) -> No
     assert set(session.online) <= {SUB}
 
 
+@settings(max_examples=50)
 @given(st.binary() | PARAMS.map(json.dumps).map(str.encode), st.booleans())
 def test_any_batch_of_posts_is_whole_or_nothing(payload: bytes, late: bool) -> None:
     """And of nobody who is not of this gateway."""
@@ -186,6 +201,7 @@ def test_any_batch_of_posts_is_whole_or_nothing(payload: bytes, late: bool) -> N
     answered(run, MEANINGS)
 
 
+@settings(max_examples=50)
 @given(
     st.sampled_from(sorted(DeviceActions(REGISTRY, HUB, CONFIG, EnosFaults()).actions())),
     st.dictionaries(st.sampled_from(["productKey", "deviceKey", "assetId"]), NAMES | TEXT),
@@ -203,6 +219,7 @@ def test_any_api_call_is_answered(
     REGISTRY.bind(GW, SUB)
 
 
+@settings(max_examples=50)
 @given(st.sampled_from(["apply", "renew", "revoke"]), ENTRY)
 def test_any_certificate_call_is_answered(action: str, body: dict[str, Any]) -> None:
     """With a code of the table."""
@@ -238,6 +255,42 @@ def test_any_call_is_signed_or_refused(
     """With a code of the table."""
     tokens = Tokens(REGISTRY, CONFIG)
     answered(lambda: tokens.check(headers, query, body, 0.0, 0.0), FAILURES)
+
+
+TAILS = [
+    *GATEWAYS.system, *GATEWAYS.session, "thing/measurepoint/post", "thing/tag/update",
+    "thing/measurepoint/post/batch", "thing/event/e/post", "thing/activate/info_reply",
+    "thing/service/measurepoint/set_reply", "combine/disable_reply", "thing/nothing",
+]  # fmt: skip
+SPOKEN = st.tuples(
+    st.sampled_from(["/sys", "/ext/session"]),
+    st.sampled_from([GW, SUB, ("sub", "nobody"), ("nobody", "x")]),
+    st.sampled_from(TAILS),
+    st.binary()
+    | st.builds(
+        lambda params, code: json.dumps({"id": "1", "params": params, "code": code}).encode(),
+        PARAMS,
+        st.sampled_from([200, "200", None]),
+    ),
+)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(SPOKEN, max_size=20))
+def test_a_connection_that_says_anything_meets_no_bug(said: list[Any]) -> None:
+    """A gateway's, over a socket; it is still heard at the end, and the hub had no bug."""
+    products = (
+        EnosProduct("gw", devices=("edge",), kind=GATEWAY),
+        EnosProduct("sub", devices=("meter",)),
+    )
+    config = EnosConfig(products=products, limits=EnosLimits(connects=None))
+    with tempfile.TemporaryDirectory() as folder, EnosCloud(Path(folder), config) as cloud:
+        cloud.bind(GW, SUB)
+        with EnosClient(cloud, GW) as client:
+            assert client.login(cloud.device_secret(*GW)) == 0
+            for prefix, (pk, dk), tail, payload in said:
+                client.publish(f"{prefix}/{pk}/{dk}/{tail}", payload)
+            assert client.code("thing/measurepoint/post", {"measurepoints": {"t": 1}}) == 200
 
 
 @given(st.lists(st.floats(0, 400)))

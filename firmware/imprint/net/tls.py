@@ -36,7 +36,8 @@ def context(
     root_ca: bytes, certificate: "bytes | None" = None, key: "bytes | None" = None
 ) -> "tls.SSLContext":
     """What all connections to servers below `root_ca` share; with `certificate` and its `key` we
-    can prove who we are. All in DER.
+    can prove who we are. All in DER; a certificate with its issuers, to be sent with it, in PEM:
+    of several in DER mbedTLS takes the first.
 
     It takes 2 kB in one piece, so make it once, and early. Raises SetupError when one of them is
     not what it should be.

@@ -274,6 +274,23 @@ def verification(
 
 
 @ca.command()
+@_authority_argument
+@passphrase_option()
+@passphrase_option("--new-passphrase", "IMPRINT_CA_NEW_PASSPHRASE", "from now on the")
+@json_option
+def passphrase(
+    authority: Path,
+    passphrase: PassphraseSource,
+    new_passphrase: PassphraseSource,
+    as_json: bool,
+) -> None:
+    """Change an authority's passphrase. Copies of its folder keep the old one."""
+    with _open(authority, passphrase) as opened:
+        opened.change_passphrase(new_passphrase.load("New passphrase", confirm=True))
+    emit({"folder": str(authority)}, f"{authority} has a new passphrase", as_json=as_json)
+
+
+@ca.command()
 @click.argument("folder", type=_folder)
 @click.option("--gateway", required=True, help="The gateway's device id.")
 @click.option("--hostname", required=True, help="`hostname` of the gateway's config.toml.")

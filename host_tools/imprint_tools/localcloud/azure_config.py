@@ -56,7 +56,8 @@ class AzureConfig:
     `sas_grace_s`: how long past its expiry a token holds. The real hub is reported to allow some
     minutes; none is the stricter test of a device. `gateway_grace_s`: the gateway's, from its
     source. `gateways` stand before the first hub; `scope_refresh_s`: how old their list of
-    children may grow; `store_max`, `store_life_s`: what they keep while the way up is cut.
+    children may grow; `gateway_clients_max`: how many may be connected; `store_max` messages for
+    `store_life_s` are what they keep while the way up is cut.
 
     `certificate`: one of pki.VARIANTS.
     """
@@ -82,6 +83,7 @@ class AzureConfig:
     gateway_grace_s: float = 300.0
     gateways: tuple[GatewayConfig, ...] = ()
     scope_refresh_s: float = 3600.0
+    gateway_clients_max: int = 100
     store_max: int = 10_000
     store_life_s: float = 7200.0
     refusals: Mapping[str, int] = field(default_factory=dict)

@@ -31,7 +31,6 @@ class _Member:
 
     evidence: Evidence
     polls_left: int
-    throttle: Throttle
 
 
 class DpsFront:
@@ -44,6 +43,7 @@ class DpsFront:
         self._faults = faults
         self._members: dict[int, _Member] = {}
         self._registrations = Throttle(self._config.registrations_per_min, 60.0)
+        self._polls: dict[str, Throttle] = {}
 
     # -- broker.Cloud --------------------------------------------------------------------------
 
@@ -64,8 +64,7 @@ class DpsFront:
             code = self._config.connack(refusal.reason)
             link.event("refused", at=_NAME, code=code, reason=refusal.reason)
             return Verdict(code)
-        throttle = Throttle(self._config.polls_per_10_s, 10.0)
-        self._members[link.number] = _Member(evidence, self._config.polls, throttle)
+        self._members[link.number] = _Member(evidence, self._config.polls)
         # No session is kept here, whatever the client asks for.
         return Verdict(ACCEPTED)
 
@@ -155,9 +154,10 @@ class DpsFront:
             self._assigning(link, request.rid, entry)
 
     def _poll(self, link: Link, member: _Member, request: names.StatusRequest) -> None:
-        if not member.throttle.take():
-            raise self._throttled()
         name = member.evidence.registration_id
+        fresh = Throttle(self._config.polls_per_10_s, 10.0)
+        if not self._polls.setdefault(name.casefold(), fresh).take():
+            raise self._throttled()
         entry = self._dps.poll(name, request.operation_id)
         if member.polls_left > 0:
             member.polls_left -= 1

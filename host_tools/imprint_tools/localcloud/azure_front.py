@@ -19,10 +19,10 @@ from imprint_tools.localcloud import azure_names as names
 from imprint_tools.localcloud import azure_sas as sas
 from imprint_tools.localcloud import jsonobject, packets
 from imprint_tools.localcloud.azure_config import AzureConfig
-from imprint_tools.localcloud.azure_data import AUTHORITY, SAS, SELF_SIGNED, Device
+from imprint_tools.localcloud.azure_data import AUTHORITY, SAS, SELF_SIGNED, Device, Message
 from imprint_tools.localcloud.azure_error import ServiceError, inferred
 from imprint_tools.localcloud.azure_faults import AzureFaults
-from imprint_tools.localcloud.azure_hub import Message, Upstream
+from imprint_tools.localcloud.azure_hub import Upstream
 from imprint_tools.localcloud.broker import ACCEPTED, Broker, Verdict
 from imprint_tools.localcloud.events import EventLog
 from imprint_tools.localcloud.link import Link

@@ -8,7 +8,6 @@ connection); here it is a call. Runs in the cloud's loop.
 
 from __future__ import annotations
 
-import base64
 import copy
 import time
 from collections import deque
@@ -18,9 +17,9 @@ from typing import Any
 from cryptography import x509
 
 from imprint_tools.localcloud.azure_config import AzureConfig
-from imprint_tools.localcloud.azure_data import AzureData, Device
+from imprint_tools.localcloud.azure_data import AzureData, Device, Message
 from imprint_tools.localcloud.azure_error import ServiceError, inferred
-from imprint_tools.localcloud.azure_hub import Downlink, Hub, Message, Upstream, below
+from imprint_tools.localcloud.azure_hub import Downlink, Hub, Upstream, below
 from imprint_tools.localcloud.azure_twin import PROPERTIES_MAX, merged
 from imprint_tools.localcloud.events import EventLog
 from imprint_tools.localcloud.refusal import Refusal
@@ -54,7 +53,7 @@ class Gateway:
         self._ways: dict[str, Downlink] = {}
         self._twins: dict[str, dict[str, Any]] = {}
         self._reported: deque[tuple[str, dict[str, Any]]] = deque()
-        self._store: deque[Message] = deque(map(_restored, data.stores.get(name, [])))
+        self._store = data.stores.setdefault(name, deque())
 
     # -- what the console does -------------------------------------------------------------------
 
@@ -65,8 +64,6 @@ class Gateway:
     def stop(self) -> None:
         """Without power; what it stores is on its disk. Its front closes the connections."""
         self.up = False
-        self._data.stores[self.name] = [_stored(message) for message in self._store]
-        self._data.changed()
 
     def set_link(self, on: bool) -> None:
         """Cut the way up, or mend it."""
@@ -115,6 +112,8 @@ class Gateway:
             self.refresh()
         if device_id not in self._scope:
             raise Refusal("not-in-scope")
+        if len(self._ways.keys() - {device_id}) >= self._config.gateway_clients_max:
+            raise Refusal("too-many-clients")
         return self._scope[device_id]
 
     def check_host(self, host: str) -> None:
@@ -159,6 +158,7 @@ class Gateway:
     def telemetry(self, message: Message) -> None:
         """Acknowledged by now; stored until it is the parent's."""
         self._store.append(message)
+        self._data.changed()
         if not self.parent_reachable:
             self._log.add("stored", gateway=self.name, device_id=message.device_id)
         self._drain()
@@ -238,23 +238,3 @@ class Gateway:
             self._log.add(
                 "reported-refused", gateway=self.name, device_id=device_id, reason=refusal.reason
             )
-
-
-def _stored(message: Message) -> dict[str, Any]:
-    return {
-        "device_id": message.device_id,
-        "properties": dict(message.properties),
-        "body": base64.b64encode(message.payload).decode(),
-        "at": message.at,
-        "via": list(message.via),
-    }
-
-
-def _restored(entry: dict[str, Any]) -> Message:
-    return Message(
-        entry["device_id"],
-        entry["properties"],
-        base64.b64decode(entry["body"]),
-        entry["at"],
-        tuple(entry["via"]),
-    )

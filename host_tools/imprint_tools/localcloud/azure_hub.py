@@ -17,8 +17,7 @@ from typing import Any, Protocol
 
 from imprint_tools.localcloud import azure_names as names
 from imprint_tools.localcloud import azure_twin
-from imprint_tools.localcloud.azure_data import C2dMessage, Device
-from imprint_tools.localcloud.azure_enrolment import new_etag
+from imprint_tools.localcloud.azure_data import C2dMessage, Device, Message
 from imprint_tools.localcloud.azure_error import (
     DEVICE_NOT_FOUND,
     DEVICE_OFFLINE,
@@ -26,25 +25,17 @@ from imprint_tools.localcloud.azure_error import (
     ServiceError,
     inferred,
 )
+from imprint_tools.localcloud.datafile import random_text
 from imprint_tools.localcloud.events import EventLog
 from imprint_tools.localcloud.refusal import Refusal
 from imprint_tools.secret import Secret
 
 C2D_MAX = 50
 """Messages that may wait for a device."""
+_C2D_BYTES_MAX = 64 * 1024
+_METHOD_BYTES_MAX = 128 * 1024
 
 _BODY_SHOWN_MAX = 4096
-
-
-@dataclass(frozen=True)
-class Message:
-    """Telemetry. `at`: when it was taken, seconds since 1970; `via`: the gateways it passed."""
-
-    device_id: str
-    properties: Mapping[str, str | None]
-    payload: bytes
-    at: float
-    via: tuple[str, ...] = ()
 
 
 class Downlink(Protocol):
@@ -135,7 +126,7 @@ class Hub:
     def set_enabled(self, device_id: str, on: bool) -> None:
         """Disabling cuts the device off. Refuses "device-unknown"."""
         device = self.device(device_id)
-        device.enabled, device.etag = on, new_etag()
+        device.enabled, device.etag = on, random_text(16)
         self._on_change()
         if not on:
             self._cut(device_id, "the device was disabled")
@@ -250,9 +241,12 @@ class Hub:
     def send_c2d(self, device_id: str, payload: bytes, properties: Mapping[str, str]) -> str:
         """Keep a message for a device and send it as soon as it can be; returns its id.
 
-        Refuses "device-unknown" and, beyond fifty that wait, "too-many-messages".
+        Refuses "device-unknown", "message-too-large" and, beyond fifty that wait,
+        "too-many-messages".
         """
         device = self.device(device_id)
+        if len(payload) > _C2D_BYTES_MAX:
+            raise Refusal("message-too-large")
         if len(device.c2d) >= C2D_MAX:
             raise Refusal("too-many-messages")
         message_id = properties.get("$.mid") or str(uuid.uuid4())
@@ -270,6 +264,8 @@ class Hub:
         """Have a device run a method; its status and body. Raises ServiceError."""
         if device_id not in self.devices:
             raise ServiceError(DEVICE_NOT_FOUND, f"{device_id} is not known")
+        if len(payload) > _METHOD_BYTES_MAX:
+            raise ServiceError(inferred(413), "a method's body has 128 KB at most")
         call, rid = _Call(device_id), uuid.uuid4().hex[:8]
         self._calls[rid] = call
         try:

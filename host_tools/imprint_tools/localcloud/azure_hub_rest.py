@@ -16,16 +16,15 @@ from starlette.responses import JSONResponse, Response
 from imprint_tools.localcloud import azure_names as names
 from imprint_tools.localcloud import azure_sas as sas
 from imprint_tools.localcloud.azure_data import AUTHORITY, SAS, SELF_SIGNED, Device
-from imprint_tools.localcloud.azure_enrolment import new_etag
 from imprint_tools.localcloud.azure_error import ServiceError, inferred
 from imprint_tools.localcloud.azure_hub import Hub, bad_request
-from imprint_tools.localcloud.azure_rest import Guard, Throttle, body, check_etag
+from imprint_tools.localcloud.azure_rest import Guard, Throttle, body
+from imprint_tools.localcloud.datafile import random_text
 from imprint_tools.localcloud.refusal import Refusal
 from imprint_tools.secret import Secret
 
 POLICY = "iothubowner"
 
-_C2D_MAX = 64 * 1024
 _METHOD_TIMEOUT_S = (5, 300)
 
 
@@ -58,7 +57,7 @@ class HubRest:
         if known is not None and request.headers.get("if-match") is None:
             raise ServiceError(inferred(409), "it is there already")
         if known is not None:
-            check_etag(request, known.etag)
+            _check_etag(request, known.etag)
         elif request.headers.get("if-match") is not None:
             raise ServiceError(inferred(412), "it is not there")
         device = known or Device(name)
@@ -67,7 +66,7 @@ class HubRest:
         scopes = document.get("parentScopes")
         if isinstance(scopes, list):
             device.parent = _device_of_scope(scopes[0]) if scopes else None
-        device.etag = new_etag()
+        device.etag = random_text(16)
         self._hub.add(device)
         self._hub.set_enabled(name, document.get("status", "enabled") == "enabled")
         return JSONResponse(self._shown(device))
@@ -77,7 +76,7 @@ class HubRest:
 
     async def _delete_device(self, request: Request) -> Response:
         device = self._find(request)
-        check_etag(request, device.etag)
+        _check_etag(request, device.etag)
         self._hub.remove(device.device_id)
         return Response(status_code=204)
 
@@ -87,7 +86,7 @@ class HubRest:
     async def _patch_twin(self, request: Request) -> Response:
         device = self._find(request)
         document = await body(request)
-        check_etag(request, _twin_etag(device))
+        _check_etag(request, _twin_etag(device))
         try:
             self._hub.patch_twin(device.device_id, document)
         except Refusal as refusal:
@@ -117,8 +116,6 @@ class HubRest:
     async def _send(self, request: Request) -> Response:
         to = request.headers.get("iothub-to", "").removeprefix("/devices/").split("/")[0]
         payload = await request.body()
-        if len(payload) > _C2D_MAX:
-            raise ServiceError(inferred(413), "a message has 64 KB at most")
         begin = "iothub-app-"
         properties = {
             key.removeprefix(begin): value
@@ -207,8 +204,15 @@ def _utc(moment: float | None) -> str:
     return datetime.datetime.fromtimestamp(moment, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+def _check_etag(request: Request, etag: str) -> None:
+    """A hub tells etags without quotes; its clients send them with. Raises ServiceError."""
+    wanted = request.headers.get("if-match")
+    if wanted is not None and wanted.strip('"') not in ("*", etag):
+        raise ServiceError(inferred(412), "the etag is not the current one")
+
+
 def _twin_etag(device: Device) -> str:
-    return f'"{device.twin.version}"'
+    return str(device.twin.version)
 
 
 def _scope_of(device_id: str) -> str:

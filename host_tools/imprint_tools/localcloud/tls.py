@@ -27,7 +27,7 @@ def asking_context(chain: Path, key: Path) -> SSL.Context:
     context.use_privatekey_file(str(key))
     context.set_verify(SSL.VERIFY_PEER, lambda *_: True)
     # A resumed session would bring no certificate.
-    context.set_options(SSL.OP_NO_TICKET)
+    context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     return context
 
@@ -106,8 +106,12 @@ class TlsServer(asyncio.Protocol):
     # -- the way down --------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        self._connection.sendall(data)
-        self.flush()
+        try:
+            self._connection.sendall(data)
+        except SSL.Error as error:
+            self._fail(_failure(error))
+        else:
+            self.flush()
 
     def say_goodbye(self) -> None:
         """Send close_notify, where there is anybody to tell."""
