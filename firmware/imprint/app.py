@@ -49,14 +49,19 @@ _OUTBOX = "/outbox"
 
 # What one step needs and the next does not. It leaves the memory when it has done its part, and
 # comes back from flash when it is needed again: a first boot is to fit the smallest heap.
+# By the ends of the modules' names.
 _PASSING = (
-    "imprint.clouds.aliyun_registration",
-    "imprint.identity",
-    "imprint.modem.cme",
-    "imprint.net.clock",
-    "imprint.net.tls",
-    "imprint.sign",
-    "imprint.vault",
+    "_activation",
+    "_commands",
+    "_registration",
+    "_setup",
+    ".cme",
+    ".clock",
+    ".identity",
+    ".sign",
+    ".status",
+    ".tls",
+    ".vault",
 )
 
 
@@ -119,7 +124,7 @@ class App:
                 event = o.FAILED if error.retry else o.STOP
                 _emit_error(error)
             state = o.next_state(state, event)
-            _forget(*_PASSING)
+            _forget(_PASSING)
         port.emit("state", s=state)
 
     def close(self) -> None:
@@ -128,9 +133,10 @@ class App:
             self._session.close()
         self._keep()
 
-    def free(self) -> None:
-        """Make room, and in one piece, before what takes most of it."""
-        _forget(*_PASSING)
+    def free(self, *more: str) -> None:
+        """Make room, and in one piece, before what takes most of it. `more` modules, by the ends
+        of their names, are not needed either."""
+        _forget(_PASSING + more)
         gc.collect()
 
     # One method a state; each returns the event that ends it.
@@ -301,11 +307,11 @@ def _module(name: str) -> "Any":
     return __import__(name, None, None, ("*",))
 
 
-def _forget(*modules: str) -> None:
+def _forget(ends: "tuple[str, ...]") -> None:
     # What nothing refers to any more is garbage; a module is referred to by these two.
-    for module in modules:
-        if module in sys.modules:
-            package, _, name = module.rpartition(".")
+    for module in list(sys.modules):
+        package, _, name = module.rpartition(".")
+        if package.startswith("imprint") and any([module.endswith(end) for end in ends]):
             del sys.modules[module]
             delattr(sys.modules[package], name)
 

@@ -9,7 +9,8 @@ from imprint.clouds import enos_coap
 from imprint.errors import ProtocolError, SetupError, WeatherError
 from imprint.identity import build
 from imprint.vault import Vault
-from imprint.wire.coap.message import GET, POST, SEND_MAX, URI_PATH, Message
+from imprint.wire.coap.codes import GET, POST, SEND_MAX, URI_PATH
+from imprint.wire.coap.message import Message
 from imprint.wire.coap.params import nb_iot
 
 _PK = "MuGsF6W4"

@@ -16,7 +16,8 @@ from imprint import errors, identity, ticks
 from imprint.clouds import enos_coap
 from imprint.wire.coap import block
 from imprint.wire.coap.exchange import Exchange
-from imprint.wire.coap.message import GET, POST, RECEIVE_MAX, Message, decode
+from imprint.wire.coap.codes import GET, POST, RECEIVE_MAX
+from imprint.wire.coap.message import Message, decode
 from imprint.wire.coap.params import Parameters
 
 patient = settings(deadline=None)  # the machine may be busy with other tests

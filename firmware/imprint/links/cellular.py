@@ -18,8 +18,6 @@ from micropython import const
 from imprint import port
 from imprint.errors import ImprintError, WeatherError
 from imprint.modem import dialects
-from imprint.modem.datagram import DatagramSocket
-from imprint.modem.dialects.common import PSK_AES128_CBC_SHA256, PSK_AES128_CCM_8
 from imprint.modem.engine import Engine
 from imprint.modem.uart import ModemUart
 
@@ -28,9 +26,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from imprint.identity import Identity
+    from imprint.modem.datagram import DatagramSocket
     from imprint.secret import Secret
 
-_SUITES = {"psk-aes128-ccm-8": PSK_AES128_CCM_8, "psk-aes128-cbc-sha256": PSK_AES128_CBC_SHA256}
+_SUITES = {"psk-aes128-ccm-8": 0xC0A8, "psk-aes128-cbc-sha256": 0x00AE}
 
 _WIRING = "/modem.json"
 _PRESS_MS = const(1000)  # BG95: 500 to 1,000; SARA-R5: 1,000 to 2,000
@@ -74,29 +73,31 @@ class Cellular:
         self._modem = ModemUart(uart, engine, self._dialect, unit.feed)
         self._modem.listener = self._hear
         self._fault: "ImprintError | None" = None  # what ended the link, once it did
+        self._kept = False  # the PSK is one that an earlier start has written
         self._doubted = False  # the modem's store was written anew though it seemed right
         self._sleeps = False  # power saving was asked for
 
     def start(self) -> str:
         """Get in step with the modem, whatever it was doing; its IMEI. Raises WeatherError: it is
         silent; SetupError: it is not of the burned family."""
-        run, dialect = self._modem.run, self._dialect
+        run, setup = self._modem.run, dialects.setup(self._dialect)
         self._modem.engine.distrust()
         try:
-            name = run(dialect.power_up())
+            name = run(setup.power_up())
         except ImprintError as error:
             if error.code != _MODEM_SILENT or not self._rouse():
                 raise
-            name = run(dialect.power_up())
+            name = run(setup.power_up())
         port.emit("modem", name=name)
         self._fault = None
-        return run(dialect.imei())
+        return run(setup.imei())
 
     def up(self) -> None:
         """Attach; returns with a data connection. Raises SetupError for the SIM, WeatherError: no
         network in a quarter of an hour, denied or barred, no data connection."""
         burned = self._identity
-        stat = self._modem.run(self._dialect.attach(burned.apn or "", burned.sim_pin))
+        setup = dialects.setup(self._dialect)
+        stat = self._modem.run(setup.attach(burned.apn or "", burned.sim_pin))
         port.emit("attached", stat=stat)
 
     def check(self) -> None:
@@ -105,15 +106,13 @@ class Cellular:
         if self._fault:
             raise self._fault
 
-    def open(self, host: str, number: int, psk_identity: bytes, key: "Secret") -> DatagramSocket:
-        """A DTLS session with that PSK, which is put into the modem if it is not there already.
-
-        Raises SetupError: the modem does not take the PSK; WeatherError: no session.
-        """
+    def provide(self, psk_identity: bytes, key: "Secret") -> None:
+        """Put the PSK into the modem, if it is not there already. Raises SetupError: it does not
+        take it."""
         stored = self._store.get(_MARKER)
         marker = stored.decode() if stored else None
-        talk = self._dialect.provision_psk(_TAG, psk_identity, key, marker)
-        written = self._modem.run(talk)
+        setup = dialects.setup(self._dialect)
+        written = self._modem.run(setup.provision_psk(_TAG, psk_identity, key, marker))
         if written != marker:
             if written:
                 self._store.set(_MARKER, written.encode())
@@ -122,10 +121,16 @@ class Cellular:
             self._store.commit()
         if not written or written != marker:
             self.up()  # some write with the radio off
+        self._kept = written is not None and written == marker
+
+    def open(self, host: str, number: int) -> "DatagramSocket":
+        """A DTLS session with the PSK that was provided. Raises WeatherError: no session."""
+        from imprint.modem.datagram import DatagramSocket
+
         try:
             return DatagramSocket(self._modem, host, number, _TAG)
         except ImprintError as error:
-            if error.code == _SESSION_REFUSED and marker == written and not self._doubted:
+            if error.code == _SESSION_REFUSED and self._kept and not self._doubted:
                 # Perhaps it is another modem than the one that was written. Once: it is flash.
                 self._doubted = True
                 self._store.erase(_MARKER)
@@ -136,8 +141,11 @@ class Cellular:
         """Let the modem sleep between reports `period_ms` apart, if that is to any good."""
         if not self._dialect.PSM_SLEEP_KEEPS_SESSION or period_ms < _PSM_LEAST_MS:
             return
+        from imprint.modem.dialects import status
+
+        setup = dialects.setup(self._dialect)
         # Twice: the report itself is an update, so that the modem never wakes for one alone.
-        granted = self._modem.run(self._dialect.psm(period_ms // 500, _PSM_ACTIVE_S))
+        granted = self._modem.run(status.psm(setup, period_ms // 500, _PSM_ACTIVE_S))
         self._sleeps = True
         port.emit("psm", granted=granted)
 

@@ -12,9 +12,6 @@ from micropython import const
 
 from imprint import port
 from imprint.errors import ImprintError, SetupError
-from imprint.net.coap_client import Client
-from imprint.wire.coap.message import GET, Message
-from imprint.wire.coap.params import nb_iot
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -22,6 +19,13 @@ if TYPE_CHECKING:
 
     from imprint.identity import Identity
     from imprint.links.cellular import Cellular
+    from imprint.net.coap_client import Client
+    from imprint.wire.coap.message import Message
+
+_GET = const(1)  # wire/coap/codes.py
+
+# What a session is made of and the way to it is not: there is no room for both.
+_STACK = (".coap.block", ".coap.exchange", ".coap.message", ".coap.params", ".coap_client")
 
 # Commands obeyed between two reports: a cloud that always has one more must not keep us from them.
 _COMMANDS_MAX = const(8)
@@ -41,8 +45,10 @@ class Session:
     NEEDS_CLOCK = False  # a pre-shared key has no date
 
     def __init__(self, identity: "Identity", cloud: "Any", unit: "Any") -> None:
-        self._parameters = nb_iot(identity.ack_timeout_s)
-        self.period_ms = cloud.report_due_ms(identity, self._parameters.MAX_TRANSMIT_SPAN_MS)
+        from imprint.wire.coap.params import nb_iot
+
+        span_ms = nb_iot(identity.ack_timeout_s).MAX_TRANSMIT_SPAN_MS
+        self.period_ms = cloud.report_due_ms(identity, span_ms)
         self._identity = identity
         self._cloud = cloud
         self._unit = unit
@@ -58,8 +64,9 @@ class Session:
             from imprint.links.cellular import Cellular
 
             self._link = Cellular(self._identity, self._unit)
+        self._unit.free(*_STACK)
         imei = self._link.start()
-        self._identity.device_key = self._cloud.device_key(self._identity, imei)
+        self._identity.device_key = self._part("_activation").device_key(self._identity, imei)
         self._link.up()
 
     def fits(self, record: "dict | None") -> bool:
@@ -67,8 +74,9 @@ class Session:
 
     def register(self) -> dict:
         self._open(None)
-        response = self._client.request(*self._cloud.activation_request(self._identity))
-        record = self._cloud.activation_answer(self._identity, response.code, response.payload)
+        activation = self._part("_activation")
+        response = self._client.request(*activation.activation_request(self._identity))
+        record = activation.activation_answer(self._identity, response.code, response.payload)
         self.close()
         return record
 
@@ -104,18 +112,20 @@ class Session:
             self._client = None
 
     def _open(self, record: "dict | None") -> None:
-        self._unit.free()
-        cloud, burned = self._cloud, self._identity
-        psk_identity = cloud.psk_identity(burned, record)
-        key = cloud.psk_key(burned, record)
+        cloud, burned, unit = self._cloud, self._identity, self._unit
+        unit.free(*_STACK)
+        self._link.provide(cloud.psk_identity(burned, record), cloud.psk_key(burned, record))
+        unit.free()
+        from imprint.net.coap_client import Client
+        from imprint.wire.coap.params import nb_iot
+
         host: "Any" = burned.host  # not None in this journey
-        socket = self._link.open(host, burned.port, psk_identity, key)
         self._client = Client(
-            socket,
+            self._link.open(host, burned.port),
             None,  # the session knows its one peer
-            self._parameters,
+            nb_iot(burned.ack_timeout_s),
             os.urandom,
-            self._unit.feed,
+            unit.feed,
             cloud.WHOLE_MAX,
             cloud.BLOCK_EXPONENT,
         )
@@ -130,15 +140,15 @@ class Session:
         return response
 
     def _obey(self, segments: list, payload: "bytes | None") -> None:
-        cloud = self._cloud
+        commands = self._part("_commands")
         self._command = None
         if payload is None:
-            response = self._request(GET, segments)
+            response = self._request(_GET, segments)
             if response.code >> 5 != 2:
                 return  # it was withdrawn
             payload = response.payload
             self._command = None  # the reply's response names the next one, or this one again
-        wanted = cloud.parse_command(segments, payload)
+        wanted = commands.parse_command(segments, payload)
         kind, number = wanted[:2]
         code, data = _UNHANDLED, None
         if kind == "malformed":
@@ -154,4 +164,8 @@ class Session:
             values = self._unit.read()
             data = {name: values[name] for name in wanted[2] if name in values}
         port.emit("set" if kind == "set" else "command", id=number, code=code)
-        self._request(*cloud.command_reply(segments, number, code, data))
+        self._request(*commands.command_reply(segments, number, code, data))
+
+    def _part(self, name: str) -> "Any":
+        # Of the cloud's modules: by its name, since it leaves the memory when it has done its part.
+        return __import__(self._cloud.__name__ + name, None, None, ("*",))

@@ -18,27 +18,21 @@ import binascii
 
 from micropython import const
 
-from imprint.errors import ImprintError, ProtocolError, SetupError, WeatherError
+from imprint.errors import ImprintError, ProtocolError, WeatherError
 from imprint.modem.dialects.common import (
     PSK_AES128_CCM_8,
     Common,
     fields,
-    fingerprint,
     length,
+    maybe,
     number,
 )
 from imprint.modem.engine import Command
-from imprint.secret import Secret
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from imprint.modem.dialects.nrf91_slm import Proxy
     from imprint.modem.engine import Talk
-
-# AT%CMNG
-_PSK = const(3)
-_IDENTITY = const(4)
-_NOT_FOUND = const(513)  # CME
 
 # #XSSOCKETOPT
 _SESSION_CACHE = const(12)
@@ -51,9 +45,6 @@ _SEND_MS = const(35000)  # the modem gives up after 30 s
 
 # errors.py
 _MODEM_GARBAGE = const(222)
-_MODEM_REFUSED = const(223)
-_MODEM_UNSUPPORTED = const(224)
-_PSK_NOT_STORED = const(228)
 _SESSION_REFUSED = const(229)
 
 
@@ -70,7 +61,7 @@ class Dialect(Common):
         self.eol = b"\r\n"
         self.peer_verify = 0
         self.cid = 2
-        self._classic: "Proxy | None" = None  # nrf91_slm.Proxy, if that is what answers
+        self.classic: "Proxy | None" = None  # nrf91_slm.Proxy, if that is what answers
         self._inbox: list = []  # (handle, datagram) that came as URCs
 
     def raw_after(self, line: bytes) -> int:
@@ -91,80 +82,12 @@ class Dialect(Common):
             self._inbox.clear()
         return super().parse_urc(line)
 
-    def identify(self) -> "Talk":
-        self.eol = b"\r\n"
-        try:
-            version = yield Command(b"AT#XSMVER", prefix=b"#XSMVER:")
-            self.eol = b"\r"
-            self._classic = None
-        except WeatherError as refused:
-            if refused.code != _MODEM_REFUSED:
-                raise
-            try:
-                version = yield Command(b"AT#XSLMVER", prefix=b"#XSLMVER:")
-            except WeatherError as error:
-                if error.code != _MODEM_REFUSED:
-                    raise
-                raise SetupError(_MODEM_UNSUPPORTED, "no Serial Modem in the nRF91", error.number)
-            from imprint.modem.dialects import nrf91_slm
-
-            self._classic = nrf91_slm.Proxy(self)
-        model = yield Command(b"AT+CGMM", least=1)
-        return b" ".join((model[0], version[0])).decode()
-
-    def iccid(self) -> "Talk":
-        return (yield from self.ask_digits(b"AT%XICCID", 18, 20))
-
-    def before_radio(self, apn: bytes) -> "Talk":
-        yield Command(b"AT%%XSYSTEMMODE=%d,%d,0,0" % (self.rat == "lte-m", self.rat != "lte-m"))
-        yield Command(b'AT+CGDCONT=%d,"IPV4V6",%s' % (self.CID, apn))
-
-    def provision_psk(
-        self, tag: int, identity: bytes, key: Secret, marker: "str | None" = None
-    ) -> "Talk":
-        """Into the modem's own store, under the security tag; its radio is off meanwhile.
-
-        SetupError: the store refused it, `number` is the CME code.
-        """
-        listed = yield from self._listed(tag)
-        own = fingerprint(identity, key)
-        if marker and listed and marker == own + listed:
-            return marker
-        yield Command(b"AT+CFUN=4", 60000)
-        try:
-            for kind in (_IDENTITY, _PSK):
-                try:
-                    yield Command(b"AT%%CMNG=3,%d,%d" % (tag, kind))
-                except WeatherError as error:
-                    if error.number != _NOT_FOUND:
-                        raise
-            yield Command(Secret(b'AT%%CMNG=0,%d,4,"%s"' % (tag, identity)))
-            text = binascii.hexlify(key.reveal())
-            yield Command(Secret(b'AT%%CMNG=0,%d,3,"%s"' % (tag, text)))
-        except WeatherError as error:
-            if error.code != _MODEM_REFUSED:
-                raise
-            raise SetupError(_PSK_NOT_STORED, error.detail, error.number)
-        listed = yield from self._listed(tag)
-        return own + listed
-
-    def _listed(self, tag: int) -> "Talk":
-        # What the store tells of the pair: the beginnings of its digests, identity's first.
-        lines = yield Command(b"AT%%CMNG=1,%d" % tag, prefix=b"%CMNG:", least=0)
-        found = [b"", b""]
-        for line in lines:
-            words = fields(line)
-            kind = number(words, 1)
-            if len(words) > 2 and kind in (_PSK, _IDENTITY):
-                found[kind - _PSK] = b":" + words[2][:16]
-        return b"".join(found).decode() if found[0] and found[1] else ""
-
     def open_dtls(self, host: str, port: int, tag: int) -> "Talk":
         """Handshake with the PSK of that tag; returns the handle. Blocks the modem meanwhile.
 
         WeatherError: no session, for whatever reason (the modem says none)."""
-        if self._classic:
-            return (yield from self._classic.open(host, port, tag))
+        if self.classic:
+            return (yield from self.classic.open(host, port, tag))
         lines = yield Command(
             b"AT#XSSOCKET=1,2,0,%d,%d" % (tag, self.peer_verify), prefix=b"#XSSOCKET:"
         )
@@ -175,13 +98,13 @@ class Dialect(Common):
             (_SESSION_CACHE, 1),
         ):
             # Refused by older modem firmware, the session does without.
-            yield from self.maybe(Command(b"AT#XSSOCKETOPT=%d,1,%d,%d" % (handle, name, value)))
+            yield from maybe(Command(b"AT#XSSOCKETOPT=%d,1,%d,%d" % (handle, name, value)))
         return (yield from self._connect(handle, host, port))
 
     def open_udp(self, host: str, port: int) -> "Talk":
         """A plain UDP socket, connected; returns the handle."""
-        if self._classic:
-            return (yield from self._classic.open(host, port, None))
+        if self.classic:
+            return (yield from self.classic.open(host, port, None))
         lines = yield Command(b"AT#XSOCKET=1,2,0", prefix=b"#XSOCKET:")
         return (yield from self._connect(_handle(lines[0]), host, port))
 
@@ -203,8 +126,8 @@ class Dialect(Common):
 
     def send(self, handle: int, data: bytes) -> "Talk":
         """One datagram. WeatherError: it was not sent, or nobody knows."""
-        if self._classic:
-            yield from self._classic.send(data)
+        if self.classic:
+            yield from self.classic.send(data)
             return
         lines = yield Command(
             b'AT#XSEND=%d,1,0,"%s"' % (handle, binascii.hexlify(data)),
@@ -224,16 +147,10 @@ class Dialect(Common):
 
     def close(self, handle: int) -> "Talk":
         """Also of a socket that the modem has closed; tells the peer (close_notify)."""
-        if self._classic:
-            yield from self._classic.close()
+        if self.classic:
+            yield from self.classic.close()
         else:
-            yield from self.maybe(Command(b"AT#XCLOSE=%d" % handle))
-
-    def close_all(self) -> "Talk":
-        if self._classic:
-            yield from self._classic.close()
-        else:
-            yield from self.maybe(Command(b"AT#XCLOSE"))
+            yield from maybe(Command(b"AT#XCLOSE=%d" % handle))
 
     def _received(self, handle: "int | None", data: bytes, hexadecimal: bool) -> "tuple | None":
         if handle is None:

@@ -10,9 +10,8 @@ import binascii
 from micropython import const
 
 from imprint.errors import ProtocolError, SetupError
-from imprint.modem.dialects.common import Common, fields, number
+from imprint.modem.dialects.common import Common, fields, maybe, number
 from imprint.modem.engine import Command
-from imprint.secret import Secret
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -46,20 +45,6 @@ class Dialect(Common):
                 return ("closed", handle)
             return ("data", handle, number(words, 1))
         return super().parse_urc(line)
-
-    def iccid(self) -> "Talk":
-        return (yield from self.ask_digits(b"AT+NCCID", 18, 20))
-
-    def close_all(self) -> "Talk":
-        for handle in range(7):
-            yield from self.close(handle)
-
-    def provision_psk(
-        self, tag: int, identity: bytes, key: Secret, marker: "str | None" = None
-    ) -> "Talk":
-        """Raises SetupError: there is nothing to put it into."""
-        raise SetupError(_MODEM_UNSUPPORTED, "no DTLS")
-        yield  # a generator, as the other families' is
 
     def open_dtls(self, host: str, port: int, tag: int) -> "Talk":
         """Raises SetupError."""
@@ -96,4 +81,4 @@ class Dialect(Common):
     def close(self, handle: int) -> "Talk":
         """Also of one that is closed."""
         self._peers.pop(handle, None)
-        yield from self.maybe(Command(b"AT+NSOCL=%d" % handle))
+        yield from maybe(Command(b"AT+NSOCL=%d" % handle))
