@@ -27,15 +27,44 @@ BUDGET = Path(__file__).with_name("size_budget.json")
 
 # journey: the modules (and what begins with them) that not every journey has a use for.
 ONLY = {
-    "aliyun": ("imprint.clouds.aliyun", "imprint.net.mqtt", "imprint.wire.mqtt"),
+    "aliyun": (
+        "imprint.clouds.aliyun",
+        "imprint.fields.aliyun",
+        "imprint.net.aliyun",
+        "imprint.net.mqtt",
+        "imprint.wire.mqtt",
+    ),
     "enos-coap": (
         "imprint.clouds.enos_coap",
+        "imprint.fields.enos_coap",
         "imprint.links.cellular",
         "imprint.modem",
         "imprint.net.coap",
         "imprint.net.dtls",
         "imprint.ticks",
         "imprint.wire.coap",
+    ),
+    "enos-gateway": (
+        "imprint.clouds.enos_gateway",
+        "imprint.clouds.enos_mqtt",
+        "imprint.fields.enos_gateway",
+        "imprint.net.enos",
+        "imprint.net.mqtt",
+        "imprint.wire.mqtt",
+    ),
+    "azure-dps": (
+        "imprint.clouds.azure",
+        "imprint.fields.azure_dps",
+        "imprint.net.azure",
+        "imprint.net.mqtt",
+        "imprint.wire.mqtt",
+    ),
+    "azure-edge": (
+        "imprint.clouds.azure",
+        "imprint.fields.azure_edge",
+        "imprint.net.azure",
+        "imprint.net.mqtt",
+        "imprint.wire.mqtt",
     ),
 }
 

@@ -48,20 +48,15 @@ _SENT = const(1)
 _OUTBOX = "/outbox"
 
 # What one step needs and the next does not. It leaves the memory when it has done its part, and
-# comes back from flash when it is needed again: a first boot is to fit the smallest heap.
-# By the ends of the modules' names.
+# comes back from flash when it is needed again: a first boot is to fit the smallest heap. A
+# journey's cloud adds its own, PASSING.
 _PASSING = (
-    "_activation",
-    "_commands",
-    "_registration",
-    "_setup",
-    ".cme",
-    ".clock",
-    ".identity",
-    ".sign",
-    ".status",
-    ".tls",
-    ".vault",
+    "imprint.identity",
+    "imprint.modem.cme",
+    "imprint.net.clock",
+    "imprint.net.tls",
+    "imprint.sign",
+    "imprint.vault",
 )
 
 
@@ -87,6 +82,7 @@ class App:
         self._backoff = Backoff(os.urandom, _RETRY_MS, _RETRY_CEILING_MS)
         self._identity: "Identity | None" = None
         self._session: "Any" = None  # the journey's kind of session
+        self._passing: "tuple[str, ...]" = _PASSING
         self._credential: "dict | None" = None  # what the vault holds
         self._rolled_back = False
         self._error: "errors.ImprintError | None" = None  # what led to WAIT or HALT
@@ -124,7 +120,7 @@ class App:
                 event = o.FAILED if error.retry else o.STOP
                 _emit_error(error)
             state = o.next_state(state, event)
-            _forget(_PASSING)
+            _forget(self._passing)
         port.emit("state", s=state)
 
     def close(self) -> None:
@@ -134,9 +130,10 @@ class App:
         self._keep()
 
     def free(self, *more: str) -> None:
-        """Make room, and in one piece, before what takes most of it. `more` modules, by the ends
-        of their names, are not needed either."""
-        _forget(_PASSING + more)
+        """Make room, and in one piece, before what takes most of it; `more` are modules of
+        `imprint` that are not needed now either."""
+        _forget(self._passing)
+        _forget(["imprint." + name for name in more])
         gc.collect()
 
     # One method a state; each returns the event that ends it.
@@ -144,14 +141,14 @@ class App:
     def _load_identity(self) -> str:
         from imprint import identity
 
-        root_ca = self.store.get("root_ca") or b""
-        digest = binascii.hexlify(hashlib.sha256(root_ca).digest()).decode()
-        burned = identity.parse(self.store.get("identity"), digest, port.unique_id())
+        burned = identity.parse(self.store.get("identity"), self._digest, port.unique_id())
         self._identity = burned
+        self._passing = _PASSING + (identity.module_name(burned.journey),)
         del identity
         self.free()
         # By their names: a board carries the journey that it needs in memory, and no other.
         cloud = _module("imprint.clouds." + burned.journey.replace("-", "_"))
+        self._passing += cloud.PASSING
         session = _module("imprint.net." + cloud.SESSION)
         self._session = session.Session(burned, cloud, self)
         return o.DONE
@@ -228,6 +225,10 @@ class App:
         return o.ELAPSED
 
     # What they share.
+
+    def _digest(self, name: str) -> "str | None":
+        blob = self.store.get(name)
+        return binascii.hexlify(hashlib.sha256(blob).digest()).decode() if blob else None
 
     def _sample_if_due(self) -> None:
         now = port.ticks_ms()
@@ -307,11 +308,11 @@ def _module(name: str) -> "Any":
     return __import__(name, None, None, ("*",))
 
 
-def _forget(ends: "tuple[str, ...]") -> None:
+def _forget(modules: "tuple | list") -> None:
     # What nothing refers to any more is garbage; a module is referred to by these two.
-    for module in list(sys.modules):
-        package, _, name = module.rpartition(".")
-        if package.startswith("imprint") and any([module.endswith(end) for end in ends]):
+    for module in modules:
+        if module in sys.modules:
+            package, _, name = module.rpartition(".")
             del sys.modules[module]
             delattr(sys.modules[package], name)
 

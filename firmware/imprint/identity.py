@@ -1,8 +1,8 @@
 """What was burned into this unit: parse it, check it, refuse it with a reason.
 
-The tables are literals on purpose, with their types in comments: the host's tools read them out of
-this file, so that the rule that refuses a bad identity at the bench is the very rule that the
-board would have applied.
+The tables, here and in `imprint.fields`, are literals on purpose: the host's tools read them out
+of the files, so that the rule that refuses a bad identity at the bench is the very rule that the
+board would have applied. A journey's own fields are a module of its own, since a board needs one.
 Pure: the caller brings the bytes.
 """
 
@@ -16,6 +16,7 @@ from imprint.secret import Secret
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _BLOB_MAX = const(4000)  # bytes; what one page of NVS holds
@@ -25,11 +26,16 @@ _IDENTITY_MISSING = const(101)
 _IDENTITY_DAMAGED = const(102)
 _IDENTITY_ERROR = const(103)
 
+# Each has a module of that name in imprint.fields, with "_" for "-".
+JOURNEYS = ("aliyun", "enos-coap", "enos-gateway", "azure-dps", "azure-edge")
+
 # Which characters a field of that kind may hold. None: any UTF-8.
 KINDS = {
     "alnum": "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz",
     "name": "-.0123456789:@ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz",
+    "id": "-.0123456789:ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz",
     "host": "-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz",
+    "base64": "+/0123456789=ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz",
     "hex": "0123456789abcdef",
     "digits": "0123456789",
     "text": None,
@@ -37,112 +43,47 @@ KINDS = {
     "choice": None,
 }
 
-# field: (kind, least, most, secret). Lengths in bytes; for "int" the range of the value;
-# for "choice" `least` is the tuple of choices.
-FIELDS = {  # type: dict[str, tuple[str, Any, int, int]]
-    "journey": ("choice", ("aliyun", "enos-coap"), 0, 0),
-    "wifi_ssid": ("text", 1, 32, 0),
-    "wifi_password": ("text", 8, 63, 1),
-    "ntp_host": ("host", 1, 253, 0),
-    "interval_s": ("int", 1, 86400, 0),
-    "root_ca_sha256": ("hex", 64, 64, 0),
-    # Aliyun IoT Platform: a device name is 4 to 32 letters, digits and -_@.: (RegisterDevice).
-    "product_key": ("alnum", 1, 32, 0),
-    "registration": ("choice", ("regnwl", "register", "none"), 0, 0),
-    "product_secret": ("alnum", 1, 64, 1),
-    "device_name": ("name", 4, 32, 0),
-    "device_secret": ("alnum", 1, 64, 1),
-    "client_id": ("name", 1, 64, 0),
-    "region": ("host", 1, 32, 0),
-    "instance_id": ("host", 1, 63, 0),
-    "host": ("host", 1, 253, 0),
-    "port": ("int", 1, 65535, 0),
-    "sign_method": ("choice", ("hmacmd5", "hmacsha1", "hmacsha256"), 0, 0),
-    "secure_mode": ("choice", (-2, 2), 0, 0),
-    # EnOS: the device key is free of "," and "/", which separate what it stands in; SDK for C: 64.
-    "device_key": ("name", 1, 64, 0),
-    "device_key_source": ("choice", ("burned", "imei"), 0, 0),
-    "lifetime_s": ("int", 30, 86400, 0),
-    # CoAP's ACK_TIMEOUT: the first wait for an answer, before the request is repeated.
-    "ack_timeout_s": ("int", 1, 60, 0),
-    # The modem's dialect; "none": the chip does DTLS itself, over Wi-Fi.
-    "modem": ("choice", ("nrf91", "bg95", "sequans", "sara", "none"), 0, 0),
-    # The one that is offered, where the modem does not offer all and choosing is not left to it.
-    "suite": ("choice", ("psk-aes128-ccm-8", "psk-aes128-cbc-sha256"), 0, 0),
-    "apn": ("host", 1, 100, 0),
-    "sim_pin": ("digits", 4, 8, 1),
-    "rat": ("choice", ("nb-iot", "lte-m"), 0, 0),
-    "band": ("int", 1, 88, 0),
-}
-
-# (journey, field): the rule where it is not the one above.
-RULES = {  # type: dict[tuple[str, str], tuple[str, Any, int, int]]
-    ("enos-coap", "secure_mode"): ("choice", (2, 3), 0, 0),
-}
-
-# journey: (required, optional)
-JOURNEYS = {  # type: dict[str, tuple[tuple[str, ...], tuple[str, ...]]]
-    "aliyun": (
-        ("journey", "product_key", "registration", "root_ca_sha256", "wifi_ssid"),
-        (
-            "wifi_password", "ntp_host", "interval_s", "product_secret", "device_name",
-            "device_secret", "client_id", "region", "instance_id", "host", "port",
-            "sign_method", "secure_mode",
-        ),
-    ),
-    "enos-coap": (
-        ("journey", "product_key", "secure_mode", "device_key_source", "host", "modem"),
-        (
-            "device_key", "device_secret", "product_secret", "port", "lifetime_s", "interval_s",
-            "ack_timeout_s", "suite", "apn", "sim_pin", "rat", "band", "wifi_ssid",
-            "wifi_password",
-        ),
-    ),
-}  # fmt: skip
-
-# (journey, field, value): what else that value asks for.
-NEEDS = {  # type: dict[tuple[str, str, Any], tuple[str, ...]]
-    ("aliyun", "registration", "regnwl"): ("product_secret",),
-    ("aliyun", "registration", "register"): ("product_secret",),
-    ("aliyun", "registration", "none"): ("device_name", "device_secret"),
-    ("enos-coap", "secure_mode", 2): ("device_secret",),
-    ("enos-coap", "secure_mode", 3): ("product_secret",),
-    ("enos-coap", "device_key_source", "burned"): ("device_key",),
-    ("enos-coap", "modem", "none"): ("wifi_ssid",),
-}
-
-# What a field, or (journey, field), is worth when it is absent; None where nothing stands here.
-DEFAULTS = {  # type: dict[str | tuple[str, str], Any]
-    "ntp_host": "pool.ntp.org",
-    "interval_s": 60,
-    "region": "cn-shanghai",
-    "port": 8883,
-    "sign_method": "hmacsha256",
-    "secure_mode": 2,
-    "lifetime_s": 3600,
-    "ack_timeout_s": 20,
-    "rat": "nb-iot",
-    # EnOS does not name its DTLS port: this one is RFC 7252's.
-    ("enos-coap", "port"): 5684,
-    ("enos-coap", "interval_s"): 900,
+# What several journeys have; which of them is SHARES in the journey's module. A field is
+#
+#     name: (kind, least, most, secret, default)
+#
+# with lengths in bytes; for "int" the range of the value; for "choice" `least` is the tuple of
+# choices. A field `X_sha256` stands for a blob X that lies beside the identity: it is its digest.
+SHARED = {
+    "wifi_ssid": ("text", 1, 32, 0, None),
+    "wifi_password": ("text", 8, 63, 1, None),
+    "ntp_host": ("host", 1, 253, 0, "pool.ntp.org"),
+    "interval_s": ("int", 1, 86400, 0, 60),
+    "host": ("host", 1, 253, 0, None),
+    "port": ("int", 1, 65535, 0, 8883),
+    # DER. The CA that the server is verified by; our own certificate and its key.
+    "root_ca_sha256": ("hex", 64, 64, 0, None),
+    "client_cert_sha256": ("hex", 64, 64, 0, None),
+    "client_key_sha256": ("hex", 64, 64, 0, None),
 }
 
 
 class Identity:
-    """One attribute for each of FIELDS: the burned value, else its default, else None.
+    """One attribute for each field of the journey: the burned value, else its default, else None.
 
-    Secret fields are `Secret`. `device_name` is never None: without one burned, it is the chip's
-    MAC as 12 lower-case hex digits.
+    Secret fields are `Secret`. Aliyun's `device_name` is never None: without one burned, it is
+    the chip's MAC as 12 lower-case hex digits.
     """
 
     # Without a method on purpose: a function holds its module, and the tables of this one are
-    # garbage once an identity is parsed (see app._forget).
+    # garbage once an identity is parsed (see app._forget). All journeys' fields stand here, for
+    # the type checker; those of another journey are not there.
     journey: str
     wifi_ssid: str
     wifi_password: Secret | None
     ntp_host: str
     interval_s: int
+    host: str | None
+    port: int
     root_ca_sha256: str
+    client_cert_sha256: str | None
+    client_key_sha256: str | None
+    # fields/aliyun.py
     product_key: str
     registration: str
     product_secret: Secret | None
@@ -151,10 +92,9 @@ class Identity:
     client_id: str | None
     region: str
     instance_id: str | None
-    host: str | None
-    port: int
     sign_method: str
     secure_mode: int
+    # fields/enos_coap.py
     device_key: str | None
     device_key_source: str
     lifetime_s: int
@@ -165,27 +105,60 @@ class Identity:
     sim_pin: Secret | None
     rat: str
     band: int | None
+    # fields/enos_gateway.py
+    api_host: str | None
+    api_port: int
+    access_key: str | None
+    access_secret: Secret | None
+    org_id: str | None
+    subdevice_product_key: str | None
+    subdevice_product_secret: Secret | None
+    # fields/azure_dps.py
+    id_scope: str
+    registration_id: str
+    attestation: str
+    symmetric_key: Secret | None
+    sas_ttl_s: int
+    # fields/azure_edge.py
+    connection_string: Secret
+
+
+def rules(journey: str) -> "tuple[Any, dict[str, tuple]]":
+    """The module of that journey's fields, and all the fields that it has: its own and shared."""
+    module: "Any" = __import__(module_name(journey), None, None, ("FIELDS",))
+    found = dict(module.FIELDS)
+    for name in module.SHARES:
+        if name not in found:
+            found[name] = SHARED[name]
+    return module, found
+
+
+def module_name(journey: str) -> str:
+    """Where that journey's fields are."""
+    return "imprint.fields." + journey.replace("-", "_")
 
 
 def build(values: dict) -> Identity:
     """The identity that `values` give, which are not checked."""
     identity = Identity()
-    journey: "Any" = values.get("journey")
-    for name in FIELDS:
-        default = DEFAULTS.get((journey, name), DEFAULTS.get(name))
-        value = values.get(name, default)
-        if FIELDS[name][3] and value is not None:
+    identity.journey = values["journey"]
+    fields = rules(identity.journey)[1]
+    for name in fields:
+        value = values.get(name, fields[name][4])
+        if fields[name][3] and value is not None:
             value = Secret(value)
         setattr(identity, name, value)
     return identity
 
 
-def parse(blob: bytes | None, root_ca_sha256: str | None, unit_id: bytes) -> Identity:
-    """The identity in `blob`, checked by the tables above.
+def parse(
+    blob: bytes | None, digest: "Callable[[str], str | None]", unit_id: bytes
+) -> Identity:
+    """The identity in `blob`, checked by the tables.
 
-    `root_ca_sha256` is the digest (hex) of the root CA that lies beside it, None where none does;
-    `unit_id` the chip's MAC. A field that is not in the tables is ignored: a newer host may have
-    written it. Raises SetupError; `detail` names the field and the rule, never the
+    `digest(name)` gives the SHA-256 (hex) of the blob of that name that lies beside it, None where
+    none does; `unit_id` is the chip's MAC. A field that is not in the tables is ignored: a newer
+    host may have written it. Raises SetupError; `detail` names the field and the rule, never the
     value.
     """
     if blob is None:
@@ -195,30 +168,28 @@ def parse(blob: bytes | None, root_ca_sha256: str | None, unit_id: bytes) -> Ide
     except ValueError:
         raise SetupError(_IDENTITY_DAMAGED, "not a JSON object")
     journey: "Any" = values.get("journey")
-    _check(FIELDS["journey"], "journey", journey)
-    required, optional = JOURNEYS[journey]
-    for name in required + optional:
+    _check(("choice", JOURNEYS, 0), "journey", journey)
+    module, fields = rules(journey)
+    for name in fields:
         if name in values:
-            _check(RULES.get((journey, name), FIELDS[name]), name, values[name])
-    for name in required:
-        _demand(values, name)
-    for name in required + optional:
-        for needed in NEEDS.get((journey, name, values.get(name)), ()):
-            _demand(values, needed)
-    if "root_ca_sha256" in required and values["root_ca_sha256"] != root_ca_sha256:
-        raise SetupError(_IDENTITY_DAMAGED, "root_ca is not the one that is named")
-    if "device_name" not in values:
+            _check(fields[name], name, values[name])
+    wanted = module.REQUIRED
+    for need in module.NEEDS:
+        if values.get(need[0]) == need[1]:
+            wanted += module.NEEDS[need]
+    for name in wanted:
+        if name not in values:
+            raise SetupError(_IDENTITY_ERROR, name + " is missing")
+    for name in fields:
+        if name in values and name.endswith("_sha256") and digest(name[:-7]) != values[name]:
+            raise SetupError(_IDENTITY_DAMAGED, name[:-7] + " is not the one that is named")
+    if "device_name" in fields and "device_name" not in values:
         values["device_name"] = binascii.hexlify(unit_id).decode()
     return build(values)
 
 
-def _demand(values: dict, name: str) -> None:
-    if name not in values:
-        raise SetupError(_IDENTITY_ERROR, name + " is missing")
-
-
-def _check(rule: "Any", name: str, value: "Any") -> None:
-    kind, least, most, _ = rule
+def _check(rule: tuple, name: str, value: "Any") -> None:
+    kind, least, most = rule[:3]
     allowed = KINDS[kind]
     fault = ""
     if kind == "choice":

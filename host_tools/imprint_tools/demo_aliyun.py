@@ -35,7 +35,11 @@ class AliyunWorld(World):
     _air: AccessPoint
 
     def __init__(self, recorder: Recorder, *, chip: str, registration: str) -> None:
-        super().__init__(recorder, f"{chip}-generic", ("clouds/aliyun*.py", "net/mqtt_session.py"))
+        super().__init__(
+            recorder,
+            f"{chip}-generic",
+            ("clouds/aliyun*.py", "fields/aliyun.py", "net/aliyun_session.py"),
+        )
         self._registration = registration
         self._password = secrets.token_hex(8)
         self._tally = Tally()

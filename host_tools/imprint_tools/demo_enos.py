@@ -63,6 +63,7 @@ class EnosWorld(World):
             kit.name,
             (
                 "clouds/enos_coap.py",
+                "fields/enos_coap.py",
                 "net/coap_session.py",
                 f"modem/dialects/{self._port.family}.py",
             ),

@@ -6,7 +6,8 @@ person at the bench does now). Anything else that escapes a command is a bug and
 traceback.
 
     ImprintError
-      caller's mistake     IdentityError 10, BoardFileError 11, FirmwareFileError 12, ImageError 13
+      caller's mistake     IdentityError 10, BoardFileError 11, FirmwareFileError 12,
+                           ImageError 13, IssueError 14, AuthorityError 15
       the board's          PortError 20, ChipMismatchError 21, FlashError 22, DeviceError 23,
                            VerifyError 24
       the world's weather  RuntimeMissingError 30, FetchError 31
@@ -64,6 +65,22 @@ class ImageError(ImprintError):
     code = "image-invalid"
     exit_code = 13
     next_step = "Correct what is named; `imprint image --help` says what it takes."
+
+
+class IssueError(ImprintError):
+    """A certificate is not issued: a name, a lifetime or a request breaks a rule."""
+
+    code = "certificate-refused"
+    exit_code = 14
+    next_step = "Correct what is named; nothing was issued."
+
+
+class AuthorityError(ImprintError):
+    """An authority's folder is absent, taken or damaged, or the passphrase does not open it."""
+
+    code = "authority-unusable"
+    exit_code = 15
+    next_step = "Name the authority's folder; `imprint ca root` makes one."
 
 
 class PortError(ImprintError):

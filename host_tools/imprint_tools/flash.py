@@ -45,7 +45,7 @@ from imprint_tools.errors import (
     FlashError,
     PortError,
 )
-from imprint_tools.identities import ROOT_CA, Identity, tables
+from imprint_tools.identities import Identity, tables
 from imprint_tools.inject import CREDENTIALS, NAMESPACE, Held, blobs, keeps_credential
 from imprint_tools.partitions import SECTOR, TABLE_OFFSET, TABLE_SIZE, Partition
 from imprint_tools.ports import open_port, port_error
@@ -507,8 +507,8 @@ def with_identity(held: bytes, identity: Identity, *, replace: bool = False) -> 
             part.set_blob(NAMESPACE, key, data)
         for key in () if keep else found.credentials:
             part.erase_key(NAMESPACE, key)
-        if found.root_ca_sha256 and not identity.root_ca:
-            part.erase_key(NAMESPACE, ROOT_CA)
+        for key in set(found.attachments) - set(identity.blobs):
+            part.erase_key(NAMESPACE, key)
     except nvs.NvsError as error:
         if replace:
             fresh = nvs.BytesRegion(len(held))
@@ -528,22 +528,22 @@ def describe(entries: Iterable[nvs.Entry]) -> Held:
         for entry in entries
         if entry.namespace == NAMESPACE and isinstance(entry.value, bytes)
     }
-    raw, root_ca = held.get("identity"), held.get("root_ca")
+    raw = held.get("identity")
+    known = tables()
     try:
         fields = json.loads(raw) if raw else None
     except (ValueError, RecursionError):
         fields = None
     shown = None
     if isinstance(fields, dict):
-        rules = tables().rules
         shown = {
-            name: Secret(str(value)).fingerprint if name in rules and rules[name].secret else value
+            name: Secret(str(value)).fingerprint if name in known.secrets else value
             for name, value in fields.items()
         }
     return Held(
         shown,
         hashlib.sha256(raw).hexdigest() if raw else None,
-        hashlib.sha256(root_ca).hexdigest() if root_ca else None,
+        {key: hashlib.sha256(held[key]).hexdigest() for key in known.attachments if key in held},
         tuple(key for key in CREDENTIALS if key in held),
     )
 

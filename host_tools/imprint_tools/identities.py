@@ -1,13 +1,14 @@
 """Identities: what a unit is told about itself, read from wherever a bench keeps it.
 
-The rules are the board's own. `firmware/imprint/identity.py` holds them as literal tables, and
-this module reads those tables out of the file (`ast.literal_eval`, nothing is imported), so that
-what passes here passes there.
+The rules are the board's own. `firmware/imprint/identity.py` and the modules of `imprint/fields`
+hold them as literal tables, and this module reads those tables out of the files
+(`ast.literal_eval`, nothing is imported), so that what passes here passes there.
 
 Sources: a TOML or JSON file (one identity, or a list under `identities`), a CSV file (one unit a
 row), environment variables, or questions put to a person. All use the same flat field names. In a
 source, `root_ca` is the path of the certificate that the unit shall trust (PEM or DER, relative
-to the file); on the unit it is a blob of its own, and the identity holds its SHA-256.
+to the file), and so are the other attachments (`client_cert`, `client_key`); on the unit each is
+a blob of its own, and the identity holds its SHA-256.
 
 An error names the source, the row, the field and the rule, and never the value of a secret. Errors
 are raised outside of `except` blocks, because a parser's exception may hold the whole document.
@@ -30,19 +31,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-
+from imprint_tools import attachments
 from imprint_tools.errors import IdentityError
 from imprint_tools.paths import firmware_dir
 from imprint_tools.secret import Secret
 
 Value = str | int | Secret
 
-ROOT_CA = "root_ca"
-_ROOT_CA_HASH = "root_ca_sha256"
+_HASH = "_sha256"  # ends the name of a field that stands for an attachment
 _SOURCE_BYTES_MAX = 16 << 20  # some ten thousand units; more is another kind of file
-_CERTIFICATE_BYTES_MAX = 64 << 10
 _ASK_ATTEMPTS = 3
 
 
@@ -76,35 +73,77 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class Journey:
+    """A journey's fields, which of them it requires, what (field, value) asks for besides."""
+
+    rules: Mapping[str, Rule]
+    required: tuple[str, ...]
+    needs: Mapping[tuple[str, Any], tuple[str, ...]]
+
+    @property
+    def attachments(self) -> tuple[str, ...]:
+        """The blobs that may lie beside such an identity."""
+        return tuple(sorted(n.removesuffix(_HASH) for n in self.rules if n.endswith(_HASH)))
+
+
+@dataclass(frozen=True)
 class Tables:
-    """The literal tables of firmware/imprint/identity.py."""
+    """The literal tables of the firmware's identity.py and of its folder fields."""
 
     kinds: Mapping[str, str | None]
-    rules: Mapping[str, Rule]
-    journeys: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]
-    needs: Mapping[tuple[str, str, Any], tuple[str, ...]]
-    special: Mapping[tuple[str, str], Rule]
+    journeys: Mapping[str, Journey]
 
-    def rule(self, journey: str, name: str) -> Rule:
-        """The rule of a field in that journey."""
-        return self.special.get((journey, name), self.rules[name])
+    @property
+    def names(self) -> set[str]:
+        """Every journey's fields."""
+        return {name for journey in self.journeys.values() for name in journey.rules}
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """The fields that are a secret, in whatever journey."""
+        rules = (rule for journey in self.journeys.values() for rule in journey.rules.values())
+        return frozenset(rule.name for rule in rules if rule.secret)
+
+    @property
+    def attachments(self) -> tuple[str, ...]:
+        """The blobs that may lie beside an identity, in whatever journey."""
+        return tuple(sorted({n for j in self.journeys.values() for n in j.attachments}))
+
+    def rule(self, journey: object, name: str) -> Rule | None:
+        """The rule of a field in that journey; of one that it has not, another journey's."""
+        mine = self.journeys.get(journey) if isinstance(journey, str) else None
+        for known in (*filter(None, [mine]), *self.journeys.values()):
+            if name in known.rules:
+                return known.rules[name]
+        return None
 
 
 @cache
 def tables() -> Tables:
     """Read the firmware's tables, once."""
-    path = firmware_dir() / "imprint" / "identity.py"
+    folder = firmware_dir() / "imprint"
+    common = _literals(folder / "identity.py")
+    choice = Rule("journey", "choice", 0, 0, False, tuple(common["JOURNEYS"]))
+    journeys = {}
+    for journey in common["JOURNEYS"]:
+        found = _literals(folder / "fields" / f"{journey.replace('-', '_')}.py")
+        rows = {name: common["SHARED"][name] for name in found["SHARES"]} | found["FIELDS"]
+        rules = {"journey": choice} | {name: _rule(name, *row) for name, row in rows.items()}
+        journeys[journey] = Journey(rules, ("journey", *found["REQUIRED"]), found["NEEDS"])
+    return Tables(common["KINDS"], journeys)
+
+
+def _literals(path: Path) -> dict[str, Any]:
+    """The module's tables: its names in capitals, as far as they are literals."""
     found: dict[str, Any] = {}
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and isinstance(target := node.targets[0], ast.Name):
-            if target.id in ("KINDS", "FIELDS", "RULES", "JOURNEYS", "NEEDS"):
+            if target.id.isupper() and not isinstance(node.value, ast.Call):
                 found[target.id] = ast.literal_eval(node.value)
-    rules = {name: _rule(name, *row) for name, row in found["FIELDS"].items()}
-    special = {key: _rule(key[1], *row) for key, row in found["RULES"].items()}
-    return Tables(found["KINDS"], rules, found["JOURNEYS"], found["NEEDS"], special)
+    return found
 
 
-def _rule(name: str, kind: str, least: Any, most: int, secret: int) -> Rule:
+def _rule(name: str, kind: str, least: Any, most: int, secret: int, _default: Any) -> Rule:
     if kind == "choice":
         return Rule(name, kind, 0, 0, bool(secret), tuple(least))
     return Rule(name, kind, least, most, bool(secret))
@@ -114,18 +153,17 @@ def _rule(name: str, kind: str, least: Any, most: int, secret: int) -> Rule:
 class Identity:
     """One unit's identity, complete and valid.
 
-    `fields` are the flat fields, secrets wrapped; `root_ca` is the DER certificate, empty in a
-    journey that has none; `origin` says where it came from, for messages.
+    `fields` are the flat fields, secrets wrapped; `blobs` the attachments, such as the root CA's
+    DER, private ones wrapped; `origin` says where it came from, for messages.
     """
 
     fields: Mapping[str, Value]
-    root_ca: bytes
+    blobs: Mapping[str, Secret | bytes]
     origin: str = field(default="", compare=False)
 
     def entries(self) -> dict[str, Secret | bytes]:
         """The NVS entries, in the order in which they are written (the identity last)."""
-        first = {ROOT_CA: self.root_ca} if self.root_ca else {}
-        return {**first, "identity": Secret(self._canonical())}
+        return {**self.blobs, "identity": Secret(self._canonical())}
 
     def shown(self) -> dict[str, str | int]:
         """The fields as they may be shown: secrets by fingerprint."""
@@ -162,7 +200,7 @@ def load(path: Path, *, now: dt.datetime | None = None) -> list[Identity]:
             f"{path}: an identity file ends in {', '.join(readers)}",
             next_step="Rename the file after what it holds.",
         )
-    text = _text(_bytes(path, _SOURCE_BYTES_MAX), path)
+    text = _text(attachments.read(path, _SOURCE_BYTES_MAX), path)
     units = reader(text, str(path))
     if not units:
         raise IdentityError(f"{path}: holds no identity")
@@ -228,25 +266,26 @@ def from_answers(
     rule is asked for again, three times in all.
     """
     folder = folder or Path.cwd()
-    known = tables()
-    required, optional = _journey(journey, "answers")
-    governed = {name for (of, *_), names in known.needs.items() if of == journey for name in names}
+    known = _journey(journey, "answers")
+    governed = {name for names in known.needs.values() for name in names}
     raw: dict[str, Any] = {"journey": journey}
 
-    def put(name: str, *, may_be_empty: bool) -> None:
-        rule = None if name == ROOT_CA else known.rule(journey, name)
-        what = str(rule) if rule else "path of a PEM or DER certificate"
+    def put(field_name: str, *, may_be_empty: bool) -> None:
+        name = field_name.removesuffix(_HASH)
+        rule = None if name != field_name else known.rules[name]
+        what = str(rule) if rule else attachments.KINDS[name].what
+        secret = rule is not None and rule.secret
         problem = ""
         for _attempt in range(_ASK_ATTEMPTS):
-            answer = ask(Question(name, what, bool(rule and rule.secret), may_be_empty, problem))
+            answer = ask(Question(name, what, secret, may_be_empty, problem))
             if not answer and may_be_empty:
                 return
             try:
                 if rule is None:
-                    load_root_ca(folder / answer, now=now)
+                    attachments.load(name, folder / answer, now=now)
                     raw[name] = answer
                 else:
-                    value = _from_text({name: answer}, "answers")[name]
+                    value = _from_text({"journey": journey, name: answer}, "answers")[name]
                     _check_value(rule, value, "answers")
                     raw[name] = value
                 return
@@ -254,16 +293,17 @@ def from_answers(
                 problem = str(error)
         raise IdentityError(problem)
 
-    for name in required:
-        if name not in ("journey", _ROOT_CA_HASH):
+    for name in known.required:
+        if name != "journey" and not name.endswith(_HASH):
             put(name, may_be_empty=False)
-            for needed in known.needs.get((journey, name, raw[name]), ()):
+            for needed in known.needs.get((name, raw[name]), ()):
                 put(needed, may_be_empty=False)
-    for name in optional:
-        if known.rules[name].secret and name not in governed:
+    for name, rule in known.rules.items():
+        if rule.secret and name not in governed and name not in raw:
             put(name, may_be_empty=True)
-    if _ROOT_CA_HASH in required:
-        put(ROOT_CA, may_be_empty=False)
+    for name in known.required:
+        if name.endswith(_HASH):
+            put(name, may_be_empty=False)
     return check(raw, origin="answers", folder=folder, now=now)
 
 
@@ -276,97 +316,110 @@ def check(
     """Hold one unit's raw fields against the firmware's rules. Raises IdentityError."""
     known = tables()
     for name in raw:
-        if name != ROOT_CA and name not in known.rules:
+        if name not in known.attachments and name not in known.names:
             raise IdentityError(
                 f"{origin}: unknown field {_shortened(name)!r}{_suggestion(name)}",
                 next_step="Remove or rename it. A field that no one reads is a mistake.",
             )
+    choice = known.rule(None, "journey")
+    assert choice is not None  # noqa: S101 - every journey has it
     if "journey" not in raw:
-        raise IdentityError(f"{origin}: field journey is missing ({known.rules['journey']})")
-    _check_value(known.rules["journey"], raw["journey"], origin)
-    journey: str = raw["journey"]
-    required, optional = _journey(journey, origin)
-
-    der = b""
-    fields = dict(raw)
-    if _ROOT_CA_HASH in required:
-        der = _root_ca_of(raw, origin, folder, now)
-        fields.pop(ROOT_CA)
-        fields[_ROOT_CA_HASH] = hashlib.sha256(der).hexdigest()
-        if raw.get(_ROOT_CA_HASH, fields[_ROOT_CA_HASH]) != fields[_ROOT_CA_HASH]:
-            raise IdentityError(f"{origin}: field {_ROOT_CA_HASH} is not the hash of {ROOT_CA}")
-
+        raise IdentityError(f"{origin}: field journey is missing ({choice})")
+    _check_value(choice, raw["journey"], origin)
+    journey = _journey(raw["journey"], origin)
+    fields, blobs = _attached(raw, journey, origin, folder, now)
     for name in fields:
-        if name not in required and name not in optional:
-            raise IdentityError(f"{origin}: field {name} has no place in the journey {journey}")
-        _check_value(known.rule(journey, name), fields[name], origin)
-    wanted = {name: f"the journey {journey} asks for it" for name in required}
-    for (of, name, value), needed in known.needs.items():
-        if of == journey and fields.get(name) == value:
+        if name not in journey.rules:
+            raise IdentityError(
+                f"{origin}: field {name} has no place in the journey {raw['journey']}"
+            )
+        _check_value(journey.rules[name], fields[name], origin)
+    _demand(fields, journey, origin)
+    attachments.agree(blobs, fields, origin)
+    wrapped: dict[str, Value] = {
+        name: Secret(value) if journey.rules[name].secret else value
+        for name, value in fields.items()
+    }
+    return Identity(MappingProxyType(wrapped), MappingProxyType(blobs), origin)
+
+
+def _attached(
+    raw: Mapping[str, Any], journey: Journey, origin: str, folder: Path, now: dt.datetime | None
+) -> tuple[dict[str, Any], dict[str, Secret | bytes]]:
+    """The fields with an attachment's digest in place of its path, and the attachments."""
+    fields = dict(raw)
+    blobs: dict[str, Secret | bytes] = {}
+    for name in journey.attachments:
+        path = fields.pop(name, None)
+        if path is None:
+            continue
+        if not isinstance(path, str) or not path:
+            raise IdentityError(f"{origin}: field {name} is not the path of a file")
+        try:
+            blob = attachments.load(name, folder / path, now=now)
+        except IdentityError as error:
+            raise IdentityError(
+                f"{origin}: field {name}: {error}", next_step=error.next_step
+            ) from None
+        blobs[name] = blob
+        bare = blob.reveal() if isinstance(blob, Secret) else blob
+        fields[name + _HASH] = hashlib.sha256(bare).hexdigest()
+        if raw.get(name + _HASH, fields[name + _HASH]) != fields[name + _HASH]:
+            raise IdentityError(f"{origin}: field {name}{_HASH} is not the hash of {name}")
+    return fields, blobs
+
+
+def _demand(fields: Mapping[str, Any], journey: Journey, origin: str) -> None:
+    """Raise IdentityError where a field is missing, with the reason why it is wanted."""
+    wanted = {name: f"the journey {fields['journey']} asks for it" for name in journey.required}
+    for (name, value), needed in journey.needs.items():
+        if fields.get(name) == value:
             wanted |= {other: f"{name} = {value} asks for it" for other in needed}
     for name, why in wanted.items():
         if name not in fields:
+            shown = name.removesuffix(_HASH)
+            rule = journey.rules[name] if shown == name else attachments.KINDS[shown].what
             raise IdentityError(
-                f"{origin}: field {name} is missing; {why} ({known.rule(journey, name)})",
-                next_step=f"Add {name} to the identity.",
+                f"{origin}: field {shown} is missing; {why} ({rule})",
+                next_step=f"Add {shown} to the identity.",
             )
-    wrapped: dict[str, Value] = {
-        name: Secret(value) if known.rules[name].secret else value
-        for name, value in fields.items()
-    }
-    return Identity(MappingProxyType(wrapped), der, origin)
 
 
 def refuse_duplicates(batch: Iterable[Identity]) -> None:
     """Raise IdentityError when two units of a batch would be the same device to their cloud."""
     names: dict[tuple[Value, ...], str] = {}
-    secrets: dict[Value, str] = {}
+    secrets: dict[Value | bytes, str] = {}
     for identity in batch:
         fields = identity.fields
-        for name in ("device_name", "device_key"):
+        for name, scope, words in _NAMES:
             if name not in fields:
                 continue
-            key = (fields["journey"], fields["product_key"], fields[name])
+            key = (fields["journey"], fields[scope], fields[name])
             if first := names.get(key):
                 raise IdentityError(
-                    f"{identity.origin}: {name} {fields[name]} of product "
-                    f"{fields['product_key']} stands in {first} already",
+                    f"{identity.origin}: {name} {fields[name]} of {words} "
+                    f"{fields[scope]} stands in {first} already",
                     next_step="Give each unit of the batch a name of its own.",
                 )
             names[key] = identity.origin
-        if "device_secret" in fields:
-            if first := secrets.get(fields["device_secret"]):
+        for name in ("device_secret", "symmetric_key", "connection_string", "client_key"):
+            secret = identity.blobs.get(name) if name in identity.blobs else fields.get(name)
+            if secret is None:
+                continue
+            if first := secrets.get(secret):
                 raise IdentityError(
-                    f"{identity.origin}: device_secret is the same as in {first}",
-                    next_step="Export the batch anew: each device's secret is its own.",
+                    f"{identity.origin}: {name} is the same as in {first}",
+                    next_step=f"Export the batch anew: each device's {name} is its own.",
                 )
-            secrets[fields["device_secret"]] = identity.origin
+            secrets[secret] = identity.origin
 
 
-def load_root_ca(path: Path, *, now: dt.datetime | None = None) -> bytes:
-    """The one CA certificate of a PEM or DER file, as DER. Raises IdentityError.
-
-    Refused: more or fewer than one certificate, one that is not a CA's, one outside its dates.
-    """
-    data = _bytes(path, _CERTIFICATE_BYTES_MAX)
-    certificate = _certificate(data, path)
-    now = now or dt.datetime.now(dt.UTC)
-    if now > certificate.not_valid_after_utc:
-        raise IdentityError(
-            f"{path}: the root CA expired on {certificate.not_valid_after_utc:%Y-%m-%d}",
-            next_step="Take the root CA that the cloud uses today.",
-        )
-    if now < certificate.not_valid_before_utc:
-        raise IdentityError(
-            f"{path}: the root CA is valid from {certificate.not_valid_before_utc:%Y-%m-%d} on",
-            next_step="Check this computer's clock.",
-        )
-    if not _is_ca(certificate):
-        raise IdentityError(
-            f"{path}: the certificate is not a CA's (no basicConstraints CA:TRUE)",
-            next_step="Give the root that signed the server's certificate, not the server's own.",
-        )
-    return certificate.public_bytes(Encoding.DER)
+# The field that names the device, the one within which it does so, and what that is.
+_NAMES = (
+    ("device_name", "product_key", "product"),
+    ("device_key", "product_key", "product"),
+    ("registration_id", "id_scope", "id scope"),
+)
 
 
 def _check_value(rule: Rule, value: Any, origin: str) -> None:
@@ -406,28 +459,11 @@ def _text_problem(rule: Rule, value: str) -> str:
     return ""
 
 
-def _journey(journey: str, origin: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _journey(journey: str, origin: str) -> Journey:
     found = tables().journeys.get(journey)
     if found is None:
         raise IdentityError(f"{origin}: no such journey; known: {', '.join(tables().journeys)}")
     return found
-
-
-def _root_ca_of(
-    raw: Mapping[str, Any], origin: str, folder: Path, now: dt.datetime | None
-) -> bytes:
-    value = raw.get(ROOT_CA)
-    if not isinstance(value, str) or not value:
-        raise IdentityError(
-            f"{origin}: field {ROOT_CA} is missing: the path of a PEM or DER certificate",
-            next_step="This journey verifies its server by it, so every unit carries one.",
-        )
-    try:
-        return load_root_ca(folder / value, now=now)
-    except IdentityError as error:
-        raise IdentityError(
-            f"{origin}: field {ROOT_CA}: {error}", next_step=error.next_step
-        ) from None
 
 
 # --- Parsers -----------------------------------------------------------------------------------
@@ -520,7 +556,7 @@ def _from_text(raw: Mapping[str, str], origin: str) -> dict[str, Any]:
     """Cells, variables and answers are text; numbers among them become numbers."""
     found: dict[str, Any] = dict(raw)
     for name, text in raw.items():
-        rule = tables().rules.get(name)
+        rule = tables().rule(raw.get("journey"), name)
         if rule is not None and rule.numeric:
             digits = text.strip().removeprefix("-")
             if not (digits.isascii() and digits.isdigit() and len(digits) <= 10):
@@ -540,51 +576,6 @@ def _text(data: bytes, path: Path) -> str:
     )
 
 
-def _bytes(path: Path, limit: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-    except OSError as error:
-        raise IdentityError(f"{path}: {error.strerror}") from None
-    except ValueError:  # a NUL or a lone surrogate in the name
-        raise IdentityError(f"{str(path)!a}: is not a file's name") from None
-    if len(data) > limit:
-        raise IdentityError(f"{path}: is larger than {limit} bytes")
-    return data
-
-
-def _certificate(data: bytes, path: Path) -> x509.Certificate:
-    if b"PRIVATE KEY-----" in data:
-        raise IdentityError(
-            f"{path}: holds a private key",
-            next_step="Give the CA's certificate alone; its key belongs on no unit.",
-        )
-    count = 0
-    try:
-        if b"-----BEGIN " not in data:
-            return x509.load_der_x509_certificate(data)
-        found = x509.load_pem_x509_certificates(data)
-        if len(found) == 1:
-            return found[0]
-        count = len(found)
-    except ValueError:
-        count = 0
-    if count:
-        raise IdentityError(
-            f"{path}: holds {count} certificates, and a unit trusts exactly one",
-            next_step="Keep the root's certificate only.",
-        )
-    raise IdentityError(f"{path}: is not an X.509 certificate in PEM or DER")
-
-
-def _is_ca(certificate: x509.Certificate) -> bool:
-    try:
-        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
-        return False
-    return constraints.value.ca
-
-
 # --- Words -------------------------------------------------------------------------------------
 
 
@@ -597,7 +588,7 @@ def _shortened(name: str) -> str:
 
 
 def _suggestion(name: str) -> str:
-    names: Sequence[str] = [ROOT_CA, *tables().rules]
+    names: Sequence[str] = [*tables().attachments, *sorted(tables().names)]
     near = difflib.get_close_matches(name[:64].lower(), names, 1, 0.6)
     return f"; did you mean {near[0]}?" if near else ""
 

@@ -2,17 +2,18 @@
 
 Write order, and what a power cut or a refusal at each point leaves:
 
-    1. Both blobs travel to the board's memory and are compared by hash.  Nothing is written yet.
-    2. `root_ca` is written, if it is not there already. A cut right after it leaves the old
-       identity with a new root: the board halts with "identity damaged" until this is run again.
-       That window is one NVS write long, and there is none where the root stays the same.
+    1. All blobs travel to the board's memory and are compared by hash.  Nothing is written yet.
+    2. The attachments (`root_ca` and so on) are written, those that are not there already. A cut
+       right after one leaves the old identity with a new attachment: the board halts with
+       "identity damaged" until this is run again. That window is an NVS write long for each, and
+       there is none where they stay the same.
     3. `identity` is written: one blob, so the unit has the old one or the new, whole.
     4. `cred_a` and `cred_b` are erased, if the unit became another device. A cut before that
        leaves credentials that the firmware knows are another's.
 
-When NVS refuses a write (full), the old root is put back, so the old identity is whole again.
-A credential that the cloud has issued is not thrown away by accident: a unit that holds one keeps
-it if it stays the same device, and may become another device only with `replace`.
+When NVS refuses a write (full), the old attachments are put back, so the old identity is whole
+again. A credential that the cloud has issued is not thrown away by accident: a unit that holds one
+keeps it if it stays the same device, and may become another device only with `replace`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from imprint_tools.errors import DeviceError, IdentityError
-from imprint_tools.identities import ROOT_CA, Identity, tables
+from imprint_tools.identities import Identity, tables
 from imprint_tools.repl import Repl
 from imprint_tools.secret import Secret
 
@@ -31,7 +32,7 @@ NAMESPACE = "imprint"
 CREDENTIALS = ("cred_a", "cred_b")
 
 # What makes a unit that device to its cloud: a credential is of use to no other.
-_WHO = ("journey", "product_key", "device_name", "device_key")
+_WHO = ("journey", "product_key", "device_name", "device_key", "id_scope", "registration_id")
 
 _ESP_ERR = {
     0x1104: ("ESP_ERR_NVS_READ_ONLY", "Flash the board again: imprint flash."),
@@ -43,7 +44,7 @@ _ESP_ERR = {
         "ESP_ERR_NVS_NO_FREE_PAGES: the nvs partition is worn or damaged",
         "Write it anew: imprint flash --identity FILE --replace-identity.",
     ),
-    0x110E: ("ESP_ERR_NVS_VALUE_TOO_LONG", "Use a smaller root CA."),
+    0x110E: ("ESP_ERR_NVS_VALUE_TOO_LONG", "Use smaller certificates."),
 }
 
 # Runs on the board. `_read` gives a blob or None; 4000 bytes is the most that set_blob takes.
@@ -61,7 +62,7 @@ def _hash(data):
 """
 
 _DESCRIBE = """
-def _describe(secrets):
+def _describe(secrets, attachments):
     raw = _read("identity")
     try:
         fields = raw and json.loads(raw)
@@ -72,29 +73,35 @@ def _describe(secrets):
     for name in fields or ():
         if name in secrets:
             fields[name] = "sha256:" + _hash(str(fields[name]).encode())[:8]
-    return (fields, _hash(raw), _hash(_read("root_ca")),
+    hashes = {}
+    for key in attachments:
+        blob = _read(key)
+        if blob is not None:
+            hashes[key] = _hash(blob)
+    return (fields, _hash(raw), hashes,
             [key for key in ("cred_a", "cred_b") if _read(key) is not None])
-print(repr(_describe(%r)))
+print(repr(_describe(%r, %r)))
 """
 
 # Answers 0, or the esp_err_t of the write that failed.
 _STORE = """
-def _store(ca, identity, erase):
-    old = _read("root_ca")
-    if not ca:  # a journey without one: an old one goes with `erase`
-        ca = old
+def _store(new, identity, erase):
+    old = {}
     try:
-        if old != ca:
-            _nvs.set_blob("root_ca", ca)
+        for key in new:
+            was = _read(key)
+            if was != new[key]:
+                old[key] = was
+                _nvs.set_blob(key, new[key])
         _nvs.set_blob("identity", identity)
         _nvs.commit()
     except OSError as e:
-        if old != ca:
+        for key in old:
             try:
-                if old is None:
-                    _nvs.erase_key("root_ca")
+                if old[key] is None:
+                    _nvs.erase_key(key)
                 else:
-                    _nvs.set_blob("root_ca", old)
+                    _nvs.set_blob(key, old[key])
                 _nvs.commit()
             except OSError:
                 pass
@@ -106,8 +113,8 @@ def _store(ca, identity, erase):
             pass
     _nvs.commit()
     return 0
-print(_store(_ca, _id, %r))
-del _ca, _id
+print(_store(_new, _id, %r))
+del _new, _id
 """
 
 
@@ -120,16 +127,13 @@ class Held:
 
     fields: Mapping[str, Any] | None
     identity_sha256: str | None
-    root_ca_sha256: str | None
+    attachments: Mapping[str, str]
     credentials: tuple[str, ...]
 
     def is_of(self, identity: Identity) -> bool:
-        """The unit holds this very identity, and its root CA."""
-        wanted = blobs(identity)
-        return (self.identity_sha256, self.root_ca_sha256) == (
-            _sha256(wanted["identity"]),
-            _sha256(wanted[ROOT_CA]) if ROOT_CA in wanted else None,
-        )
+        """The unit holds this very identity, its attachments and no other."""
+        wanted = {key: _sha256(blob) for key, blob in blobs(identity).items()}
+        return {**self.attachments, "identity": self.identity_sha256} == wanted
 
 
 @dataclass(frozen=True)
@@ -157,16 +161,21 @@ def inject(repl: Repl, identity: Identity, *, replace: bool = False) -> Injectio
         return Injection(False, bool(held.credentials))
     keep = keeps_credential(held, identity, replace=replace)
 
-    repl.send("_id", wanted["identity"])
-    ca = wanted.get(ROOT_CA, b"")
-    repl.send("_ca", ca)
-    arrived = repl.call("hash what it was sent", "print((_hash(_id), _ca and _hash(_ca) or None))")
-    if arrived != (_sha256(wanted["identity"]), _sha256(ca) if ca else None):
+    blob = wanted.pop("identity")
+    repl.send("_id", blob)
+    repl.run("make room for what lies beside it", "_new = {}")
+    for key, data in wanted.items():
+        repl.send("_blob", data)
+        repl.run("take it in", f"_new[{key!r}] = _blob")
+    arrived = repl.call(
+        "hash what it was sent", "print((_hash(_id), {key: _hash(_new[key]) for key in _new}))"
+    )
+    if arrived != (_sha256(blob), {key: _sha256(data) for key, data in wanted.items()}):
         raise DeviceError(
             "the identity was damaged on its way to the board; nothing was written",
             next_step="Try again; if it repeats, look at the cable.",
         )
-    erase = (() if keep else CREDENTIALS) + (() if ca else (ROOT_CA,))
+    erase = (() if keep else CREDENTIALS) + tuple(sorted(set(held.attachments) - set(wanted)))
     answer = repl.call("write its identity", _STORE % (erase,))
     if answer != 0:
         raise _refused(answer)
@@ -191,11 +200,11 @@ def blobs(identity: Identity) -> dict[str, bytes]:
 def describe(repl: Repl) -> Held:
     """What the board at `repl` holds. Its secrets stay there; their fingerprints come."""
     repl.run("open its NVS", _HELPERS)
-    secrets = tuple(name for name, rule in tables().rules.items() if rule.secret)
-    fields, identity, root_ca, credentials = repl.call(
-        "describe its identity", _DESCRIBE % (secrets,)
+    known = tables()
+    fields, identity, attachments, credentials = repl.call(
+        "describe its identity", _DESCRIBE % (tuple(sorted(known.secrets)), known.attachments)
     )
-    return Held(fields, identity, root_ca, tuple(credentials))
+    return Held(fields, identity, attachments, tuple(credentials))
 
 
 def keeps_credential(held: Held, identity: Identity, *, replace: bool) -> bool:

@@ -20,7 +20,7 @@ from typing import Any
 from imprint_tools.errors import DeviceError, VerifyError
 from imprint_tools.flash import Segment, Session, segment_md5
 from imprint_tools.flash import describe as describe_nvs
-from imprint_tools.identities import Identity
+from imprint_tools.identities import Identity, tables
 from imprint_tools.inject import Held, blobs, describe
 from imprint_tools.nvs import BytesRegion, NvsError, NvsPartition
 from imprint_tools.partitions import Partition
@@ -125,7 +125,7 @@ def flashed(
     identity: Identity | None = None,
 ) -> Verification:
     """Compare a board's flash with `segments`, and its nvs partition with `identity`."""
-    held = Held(None, None, None, ())
+    held = Held(None, None, {}, ())
     with Session(url, chip) as session:
         checks = [
             Check(
@@ -147,8 +147,12 @@ def flashed(
 
 
 def _identity_checks(held: Held, identity: Identity | None) -> list[Check]:
-    stated = (held.fields or {}).get("root_ca_sha256")
-    checks = [Check("root_ca", stated, held.root_ca_sha256)] if held.fields else []
+    stated = held.fields or {}
+    checks = [
+        Check(name, stated.get(f"{name}_sha256"), held.attachments.get(name))
+        for name in tables().attachments
+        if f"{name}_sha256" in stated or name in held.attachments
+    ]
     if identity is None:
         return checks
     # The whole blob decides; the fields say what differs.

@@ -18,9 +18,15 @@ _ROOTS = {
         "imprint.app",
         "imprint.clouds.aliyun",
         "imprint.clouds.aliyun_registration",
-        "imprint.net.mqtt_session",
+        "imprint.fields.aliyun",
+        "imprint.net.aliyun_session",
     ),
-    "enos-coap": ("imprint.app", "imprint.clouds.enos_coap", "imprint.net.coap_session"),
+    "enos-coap": (
+        "imprint.app",
+        "imprint.clouds.enos_coap",
+        "imprint.fields.enos_coap",
+        "imprint.net.coap_session",
+    ),
 }
 _DIALECTS = "imprint/modem/dialects/"
 _SHARED = {f"{_DIALECTS}{name}.mpy" for name in ("__init__", "common")}

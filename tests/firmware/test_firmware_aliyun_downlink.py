@@ -9,7 +9,7 @@ _SYS = b"/sys/al123456789/device1/thing/"
 
 
 def _identity():
-    return build({"product_key": "al123456789", "device_name": "device1"})
+    return build({"journey": "aliyun", "product_key": "al123456789", "device_name": "device1"})
 
 
 _REPLY = _SYS + b"event/property/post_reply"

@@ -10,6 +10,10 @@ from imprint.errors import SetupError
 _UNIT_ID = b"\x24\x0a\xc4\x00\x01\x0f"
 
 
+def _nothing(_name):
+    return None
+
+
 class TestParse(unittest.TestCase):
     def setUp(self):
         self.vectors = vectors("identities")
@@ -25,7 +29,10 @@ class TestParse(unittest.TestCase):
         return json.dumps(values).encode()
 
     def parse(self, change):
-        return identity.parse(self.blob(change), self.root, _UNIT_ID)
+        return identity.parse(self.blob(change), self.digest, _UNIT_ID)
+
+    def digest(self, name):
+        return self.root if name == "root_ca" else None
 
     def test_rules(self):
         """Each rule by example: accepted, or refused with the field and the rule."""
@@ -68,7 +75,7 @@ class TestParse(unittest.TestCase):
         unit = self.parse({"wifi_password": "correct horse"})
         self.assertEqual(b"ProductSecret01", unit.product_secret.reveal())
         self.assertEqual(b"correct horse", unit.wifi_password.reveal())
-        for name in identity.FIELDS:
+        for name in identity.rules("aliyun")[1]:
             text = str(getattr(unit, name))
             self.assertNotIn("ProductSecret01", text)
             self.assertNotIn("correct horse", text)
@@ -80,26 +87,26 @@ class TestParse(unittest.TestCase):
     def test_missing(self):
         """No blob at all is told apart from a bad one."""
         with raises(SetupError, 101):
-            identity.parse(None, self.root, _UNIT_ID)
+            identity.parse(None, self.digest, _UNIT_ID)
 
     def test_damaged(self):
         """A blob that is no JSON object, torn or too long is damaged."""
         whole = self.blob({})
         for blob in (b"", b"\xff" * 40, b"[]", whole[:-1], whole + b"x", b" " * 4000 + whole):
             with raises(SetupError, 102):
-                identity.parse(blob, self.root, _UNIT_ID)
+                identity.parse(blob, self.digest, _UNIT_ID)
 
     def test_another_root(self):
         """A root CA that is absent, or not the one that is named, is a damaged identity."""
         for root in (None, "0" * 64):
             with raises(SetupError, 102):
-                identity.parse(self.blob({}), root, _UNIT_ID)
+                identity.parse(self.blob({}), lambda _name: root, _UNIT_ID)
 
     def test_half_a_surrogate(self):
         """JSON can spell half a character, for which CPython has no UTF-8: no other exception."""
         blob = self.blob({}).replace(b'"bench"', b'"' + b"\\ud800" * 11 + b'"')
         with raises(SetupError, 103):
-            identity.parse(blob, self.root, _UNIT_ID)
+            identity.parse(blob, self.digest, _UNIT_ID)
 
 
 class TestEnos(unittest.TestCase):
@@ -114,7 +121,7 @@ class TestEnos(unittest.TestCase):
         for name in change:
             if change[name] is None:
                 del values[name]
-        return identity.parse(json.dumps(values).encode(), None, _UNIT_ID)
+        return identity.parse(json.dumps(values).encode(), _nothing, _UNIT_ID)
 
     def test_rules(self):
         """Each rule by example: accepted, or refused with the field and the rule."""
@@ -133,8 +140,9 @@ class TestEnos(unittest.TestCase):
         unit = self.parse({})
         self.assertEqual((5684, 3600, 900), (unit.port, unit.lifetime_s, unit.interval_s))
         self.assertEqual("nb-iot", unit.rat)
-        for name in ("apn", "band", "device_secret", "root_ca_sha256", "sim_pin", "wifi_ssid"):
+        for name in ("apn", "band", "device_secret", "sim_pin", "wifi_ssid"):
             self.assertIsNone(getattr(unit, name))
+        self.assertFalse(hasattr(unit, "root_ca_sha256"))
 
     def test_secrets_are_secrets(self):
         """The SIM's PIN is one of them."""
@@ -144,32 +152,71 @@ class TestEnos(unittest.TestCase):
         self.assertNotIn("4711", str(unit.sim_pin))
 
 
+class TestAttachments(unittest.TestCase):
+    """Blobs beside the identity: each is the one that is named, or the identity is damaged."""
+
+    def parse(self, held, **change):
+        values = {
+            "journey": "azure-dps",
+            "id_scope": "0ne00000001",
+            "registration_id": "unit-7",
+            "attestation": "x509",
+            "root_ca_sha256": "0" * 64,
+            "client_cert_sha256": "1" * 64,
+            "client_key_sha256": "2" * 64,
+            "wifi_ssid": "bench",
+        }
+        values.update(change)
+        return identity.parse(json.dumps(values).encode(), held.get, _UNIT_ID)
+
+    def test_all_are_there(self):
+        """Certificate and key beside the root."""
+        held = {"root_ca": "0" * 64, "client_cert": "1" * 64, "client_key": "2" * 64}
+        self.assertEqual("unit-7", self.parse(held).registration_id)
+
+    def test_one_is_another(self):
+        """Each is compared, and the error names it."""
+        for name in ("root_ca", "client_cert", "client_key"):
+            held = {"root_ca": "0" * 64, "client_cert": "1" * 64, "client_key": "2" * 64}
+            held[name] = "f" * 64
+            try:
+                self.parse(held)
+                self.fail(name)
+            except SetupError as error:
+                self.assertEqual((102, name), (error.code, error.detail.split(" ")[0]))
+
+    def test_what_is_not_named_is_not_asked_for(self):
+        """A unit with a symmetric key has no certificate."""
+        held = {"root_ca": "0" * 64}
+        values = {"journey": "azure-dps", "id_scope": "0ne1", "registration_id": "a",
+                  "attestation": "symmetric-key", "symmetric_key": "c2VjcmV0", "wifi_ssid": "b",
+                  "root_ca_sha256": "0" * 64}  # fmt: skip
+        unit = identity.parse(json.dumps(values).encode(), held.get, _UNIT_ID)
+        self.assertEqual(b"c2VjcmV0", unit.symmetric_key.reveal())
+
+
 class TestTables(unittest.TestCase):
     """The host's tools take these tables for the truth."""
 
     def test_every_name_is_known(self):
-        """Journeys, needs and defaults name only fields that exist, each once."""
+        """A journey shares what there is, and requires and needs what it has."""
         for journey in identity.JOURNEYS:
-            required, optional = identity.JOURNEYS[journey]
-            names = required + optional
-            self.assertEqual(len(names), len(set(names)))
-            for name in names:
-                self.assertIn(name, identity.FIELDS)
-        for key in identity.DEFAULTS:
-            if isinstance(key, tuple):
-                self.assertIn(key[1], sum(identity.JOURNEYS[key[0]], ()))
-            else:
-                self.assertIn(key, identity.FIELDS)
-        for key in identity.RULES:
-            self.assertIn(key[1], sum(identity.JOURNEYS[key[0]], ()))
-        for key in identity.NEEDS:
-            journey, name, value = key
-            rule = identity.RULES.get((journey, name), identity.FIELDS[name])
-            self.assertIn(value, rule[1])
-            for needed in identity.NEEDS[key]:
-                self.assertIn(needed, sum(identity.JOURNEYS[journey], ()))
+            module, fields = identity.rules(journey)
+            for name in module.SHARES:
+                self.assertIn(name, identity.SHARED)
+            for name in module.REQUIRED:
+                self.assertIn(name, fields)
+            for name, value in module.NEEDS:
+                self.assertIn(value, fields[name][1])
+                for needed in module.NEEDS[name, value]:
+                    self.assertIn(needed, fields)
 
-    def test_every_kind_is_known(self):
-        """Each field is of a kind that exists."""
-        for name in identity.FIELDS:
-            self.assertIn(identity.FIELDS[name][0], identity.KINDS)
+    def test_every_row_is_whole(self):
+        """Each field is of a kind that exists, and its default keeps its own rule."""
+        for journey in identity.JOURNEYS:
+            fields = identity.rules(journey)[1]
+            for name in fields:
+                self.assertEqual(5, len(fields[name]))
+                self.assertIn(fields[name][0], identity.KINDS)
+                if fields[name][4] is not None:
+                    identity._check(fields[name], name, fields[name][4])

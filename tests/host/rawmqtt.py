@@ -12,27 +12,39 @@ import json
 import socket
 import ssl
 import struct
+from pathlib import Path
 from typing import Any
 
-from imprint_tools.localcloud.aliyun import AliyunCloud
+from imprint_tools.localcloud.cloud import Cloud
 
 WAIT_S = 10.0
 HOST = "a1B2c3D4e5F.iot-as-mqtt.cn-shanghai.aliyuncs.com"
 
 
 class RawClient:
-    """One connection. `port` is the vendor's; TLS is verified with the cloud's own root."""
+    """One connection. `port` is the vendor's; TLS is verified with the cloud's own root.
+    `certificate`: the client's own, as (chain, key)."""
 
     session_present = 0
 
-    def __init__(self, cloud: AliyunCloud, *, port: int = 8883, tls: bool = True) -> None:
+    def __init__(
+        self,
+        cloud: Cloud[Any],
+        *,
+        port: int = 8883,
+        tls: bool = True,
+        host: str = HOST,
+        certificate: tuple[Path, Path] | None = None,
+    ) -> None:
         target = next(e.target for e in cloud.endpoints if e.port == port)
         plain = socket.create_connection(target, WAIT_S)
         self._sock: socket.socket = plain
         if tls:
             context = ssl.create_default_context(cafile=str(cloud.ca_pem))
+            if certificate is not None:
+                context.load_cert_chain(*certificate)
             try:
-                self._sock = context.wrap_socket(plain, server_hostname=HOST)
+                self._sock = context.wrap_socket(plain, server_hostname=host)
             except BaseException:
                 plain.close()
                 raise

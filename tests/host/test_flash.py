@@ -66,7 +66,7 @@ def identity(device: str = "unit-1", secret: str = CANARY, ca: bytes = b"ca") ->
         "product_secret": Secret(secret),
         "root_ca_sha256": hashlib.sha256(ca).hexdigest(),
     }
-    return Identity(fields, ca)
+    return Identity(fields, {"root_ca": ca})
 
 
 @pytest.fixture
@@ -230,7 +230,7 @@ def test_the_same_identity_changes_no_byte() -> None:
 
 def test_a_journey_without_a_root() -> None:
     """A DTLS journey has none; one that an earlier identity left behind goes, and only once."""
-    unit = replace(identity(), root_ca=b"")
+    unit = replace(identity(), blobs={})
     held = flash.with_identity(_held(identity=_canonical(identity()), root_ca=b"ca"), unit)
     assert _blobs(held) == {"identity": _canonical(unit), "cal_data": b"calibration"}
     assert flash.with_identity(held, unit) == held

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from imprint_tools import identities
+from imprint_tools import attachments, identities
 from imprint_tools.errors import IdentityError
 from imprint_tools.identities import Identity, Question
 from imprint_tools.secret import Secret
@@ -100,13 +100,14 @@ def test_entries_are_the_certificate_and_canonical_json(folder: Path) -> None:
     identity = load_json(folder, {**GOOD, "wifi_ssid": "Büro"})[0]
     entries = identity.entries()
     assert list(entries) == ["root_ca", "identity"]
-    der = certificate().public_bytes(Encoding.DER)
-    assert entries["root_ca"] == identity.root_ca
-    assert x509.load_der_x509_certificate(identity.root_ca).subject == certificate().subject
+    der = (x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())).public_bytes(
+        Encoding.DER
+    )
+    assert entries["root_ca"] == der
+    assert isinstance(entries["root_ca"], bytes)
     blob = entries["identity"]
     assert isinstance(blob, Secret)
-    assert len(der) > 0
-    digest = hashlib.sha256(identity.root_ca).hexdigest()
+    digest = hashlib.sha256(der).hexdigest()
     assert (
         blob.reveal()
         == (
@@ -284,7 +285,7 @@ ENOS: dict[str, Any] = {
 def test_a_journey_without_a_root(folder: Path) -> None:
     """EnOS over DTLS proves itself by the shared key: one entry, and no certificate."""
     identity = load_json(folder, ENOS)[0]
-    assert identity.root_ca == b""
+    assert not identity.blobs
     assert list(identity.entries()) == ["identity"]
     assert "root_ca_sha256" not in identity.fields
     with pytest.raises(IdentityError, match="root_ca has no place in the journey enos-coap"):
@@ -351,7 +352,7 @@ def test_pem_and_der_are_one(folder: Path) -> None:
     root = certificate()
     for name, encoding in (("a.pem", Encoding.PEM), ("a.crt", Encoding.DER)):
         path = write(folder, name, root.public_bytes(encoding))
-        assert identities.load_root_ca(path, now=NOW) == root.public_bytes(Encoding.DER)
+        assert attachments.load("root_ca", path, now=NOW) == root.public_bytes(Encoding.DER)
 
 
 def test_shown_hides_secrets(folder: Path) -> None:

@@ -106,7 +106,7 @@ def test_another_device_is_refused_while_a_credential_is_held(board: Board) -> N
 
 def test_a_journey_without_a_root(board: Board) -> None:
     """On a blank unit one blob is written; over another journey's identity, its root goes."""
-    unit = replace(identity(), root_ca=b"")
+    unit = replace(identity(), blobs={})
     assert _inject(board, unit) == inject.Injection(True, False)
     assert _blobs(board) == inject.blobs(unit) and list(inject.blobs(unit)) == ["identity"]
     _inject(board, identity("unit-2"))
@@ -293,7 +293,7 @@ def test_a_flash_is_verified(board: Board) -> None:
 
 def test_a_damaged_root_is_found() -> None:
     """The identity names the root's hash; another root beside it is a mismatch."""
-    held = Held({"root_ca_sha256": "a" * 64}, "b" * 64, "c" * 64, ())
+    held = Held({"root_ca_sha256": "a" * 64}, "b" * 64, {"root_ca": "c" * 64}, ())
     checks = verify._identity_checks(held, None)
     assert [check.name for check in checks if not check.ok] == ["root_ca"]
 

@@ -565,10 +565,13 @@ def test_a_damaged_data_base_is_said_so(tmp_path: Path) -> None:
 
 
 def test_where_it_listens_is_written_while_it_is_up(cloud: EnosCloud) -> None:
-    """One UDP endpoint for the vendor's host names, and no certificate."""
+    """Under the vendor's host names and ports."""
     assert endpoints.load(cloud.folder) == cloud.state
-    (endpoint,) = cloud.endpoints
-    assert (endpoint.host, endpoint.port, endpoint.proto) == ("coap-*", 5684, "udp")
+    assert [(e.host, e.port, e.proto) for e in cloud.endpoints] == [
+        ("coap-*", 5684, "udp"),
+        ("mqtt-cn5.envisioniot.com", 11883, "tcp"),
+        ("mqtt-cn5.envisioniot.com", 18883, "tcp"),
+    ]
     with pytest.raises(BenchStateError, match="up already"):
         EnosCloud(cloud.folder).start()
     cloud.stop()

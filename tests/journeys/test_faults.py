@@ -40,7 +40,9 @@ def test_without_identity_it_says_so(bench: JourneyBench) -> None:
 
 def test_a_root_ca_that_is_not_the_identitys_is_noticed(bench: JourneyBench) -> None:
     """An identity whose root CA was exchanged is damaged, and goes nowhere."""
-    other = replace(bench.identity, root_ca=bench.identity.root_ca[:-1] + b"\0")
+    other = replace(
+        bench.identity, blobs={"root_ca": bench.identity.entries()["root_ca"][:-1] + b"\0"}
+    )
     bench.burn(other)
     bench.board.power_on()
     bench.halted_with(102)

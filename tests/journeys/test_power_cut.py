@@ -180,7 +180,7 @@ class Injection:
                 lost.result(_INJECT_S)
         held = bench.entries()
         assert held["identity"] in self.blobs, f"garbage after {number=}, {torn=}"
-        assert held["root_ca"] == self.old.root_ca
+        assert held["root_ca"] == self.old.blobs["root_ca"]
         bench.board.start()
         self._inject()
         assert bench.entries()["identity"] == self.blobs[1]

@@ -23,6 +23,7 @@ from imprint.wire.coap.params import Parameters
 patient = settings(deadline=None)  # the machine may be busy with other tests
 
 UNIT = identity.build({
+    "journey": "enos-coap",
     "product_key": "pk",
     "device_key": "dk",
     "secure_mode": 3,

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from imprint.wire.coap.message import Message
 
 SESSION = "coap_session"  # of imprint.net
+# Needed once, or seldom: see app
+PASSING = ("imprint.clouds.enos_coap_activation", "imprint.clouds.enos_coap_commands")
 
 # EnOS takes messages of 1 KB at most, head and options included: what a request of the longest
 # path leaves for its payload, and the largest block below that (2 ** (5 + 4) bytes).

@@ -54,6 +54,9 @@ _DATA_LOST = const(233)
 class Cellular:
     def __init__(self, identity: "Identity", unit: "Any") -> None:
         """`unit` has `store` and `feed`, as in net/mqtt_session.py."""
+        # Modules that are needed on the way to a session only.
+        names = ("common_setup", identity.modem + "_setup", "status")
+        self.passing = ["modem.dialects." + name for name in names]
         self._identity = identity
         self._store = unit.store
         self._dialect = dialects.load(identity.modem)

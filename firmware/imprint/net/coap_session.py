@@ -24,8 +24,15 @@ if TYPE_CHECKING:
 
 _GET = const(1)  # wire/coap/codes.py
 
-# What a session is made of and the way to it is not: there is no room for both.
-_STACK = (".coap.block", ".coap.exchange", ".coap.message", ".coap.params", ".coap_client")
+# Of a session; on the way to one there is no room for them.
+_STACK = (
+    "modem.datagram",
+    "net.coap_client",
+    "wire.coap.block",
+    "wire.coap.exchange",
+    "wire.coap.message",
+    "wire.coap.params",
+)
 
 # Commands obeyed between two reports: a cloud that always has one more must not keep us from them.
 _COMMANDS_MAX = const(8)
@@ -68,6 +75,7 @@ class Session:
         imei = self._link.start()
         self._identity.device_key = self._part("_activation").device_key(self._identity, imei)
         self._link.up()
+        self._unit.free(*self._link.passing)
 
     def fits(self, record: "dict | None") -> bool:
         return not self._cloud.needs_activation(self._identity, record)
@@ -83,6 +91,7 @@ class Session:
     def login(self, record: "dict | None") -> None:
         self._open(record)
         self._link.save_power(self.period_ms)
+        self._unit.free(*self._link.passing)
 
     def report(self, number: int, values: dict) -> bytes:
         at_ms = port.unix_ms() if port.clock_is_set() else None  # else the cloud's clock counts
@@ -115,7 +124,7 @@ class Session:
         cloud, burned, unit = self._cloud, self._identity, self._unit
         unit.free(*_STACK)
         self._link.provide(cloud.psk_identity(burned, record), cloud.psk_key(burned, record))
-        unit.free()
+        unit.free(*self._link.passing)
         from imprint.net.coap_client import Client
         from imprint.wire.coap.params import nb_iot
 

@@ -26,11 +26,14 @@ _REASONS = (
 )
 
 
-def context(root_ca: bytes) -> "tls.SSLContext":
-    """What all connections to servers below `root_ca` (DER) share.
+def context(
+    root_ca: bytes, certificate: "bytes | None" = None, key: "bytes | None" = None
+) -> "tls.SSLContext":
+    """What all connections to servers below `root_ca` share; with `certificate` and its `key` we
+    can prove who we are. All in DER.
 
-    It takes 2 kB in one piece, so make it once, and early. Raises SetupError when `root_ca` is no
-    certificate.
+    It takes 2 kB in one piece, so make it once, and early. Raises SetupError when one of them is
+    not what it should be.
     """
     made = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
     made.verify_mode = tls.CERT_REQUIRED  # type: ignore[attr-defined]  # the stubs lack it
@@ -38,6 +41,11 @@ def context(root_ca: bytes) -> "tls.SSLContext":
         made.load_verify_locations(root_ca)
     except ValueError:
         raise SetupError(_IDENTITY_DAMAGED, "root_ca is no certificate")
+    if certificate:
+        try:
+            made.load_cert_chain(certificate, key)
+        except ValueError:
+            raise SetupError(_IDENTITY_DAMAGED, "client_cert or client_key cannot be used")
     return made
 
 

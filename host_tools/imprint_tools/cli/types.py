@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from imprint_tools import identities
+from imprint_tools.errors import AuthorityError
 from imprint_tools.identities import Identity, Question
+from imprint_tools.secret import Secret
 from imprint_tools.serialport import find_port
 
 if TYPE_CHECKING:
@@ -93,6 +95,60 @@ class IdentitySourceType(click.ParamType):  # type: ignore[type-arg]  # not gene
         if value not in ("prompt", "env") and not Path(value).is_file():
             self.fail(f"{value!r} is neither a file nor `prompt` nor `env`", param, ctx)
         return IdentitySource(str(value))
+
+
+@dataclass(frozen=True)
+class PassphraseSource:
+    """Where a passphrase comes from; read only when everything else about a command is right."""
+
+    name: str
+    variable: str
+
+    def load(self, question: str, *, confirm: bool = False) -> Secret:
+        """Read it, or ask for it (twice with `confirm`). Raises AuthorityError."""
+        if self.name == "prompt":
+            answer = click.prompt(question, hide_input=True, confirmation_prompt=confirm, err=True)
+            return Secret(str(answer))
+        if self.name == "env":
+            value = os.environ.get(self.variable, "")
+            if not value:
+                raise AuthorityError(f"no environment variable {self.variable}")
+            return Secret(value)
+        try:
+            return Secret(Path(self.name).read_bytes().rstrip(b"\r\n"))
+        except OSError as error:
+            raise AuthorityError(f"{self.name} cannot be read: {error.strerror}") from None
+
+
+class PassphraseType(click.ParamType):  # type: ignore[type-arg]  # not generic in click 8.1
+    """`prompt`, `env`, or a file that holds it (`./prompt` is a file of that name)."""
+
+    name = "passphrase"
+
+    def __init__(self, variable: str) -> None:
+        self.variable = variable
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> PassphraseSource:
+        if isinstance(value, PassphraseSource):
+            return value
+        if value not in ("prompt", "env") and not Path(value).exists():
+            self.fail(f"{value!r} is neither a file nor `prompt` nor `env`", param, ctx)
+        return PassphraseSource(str(value), self.variable)
+
+
+def passphrase_option(
+    option: str = "--passphrase", variable: str = "IMPRINT_CA_PASSPHRASE", whose: str = "the"
+) -> Callable[[_F], _F]:
+    """Add `--passphrase`: where that of an authority comes from."""
+    return click.option(
+        option,
+        type=PassphraseType(variable),
+        default="prompt",
+        show_default=True,
+        help=f"FILE, or env ({variable}), or prompt: where {whose} authority's passphrase is.",
+    )
 
 
 def port_option(function: _F) -> _F:

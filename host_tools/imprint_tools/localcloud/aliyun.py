@@ -10,115 +10,65 @@ which loopback port, and the certificate is made for them.
 from __future__ import annotations
 
 import contextlib
-import os
 import ssl
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from imprint_tools import endpoints
-from imprint_tools.endpoints import CloudState, Endpoint
+from imprint_tools.endpoints import Endpoint
 from imprint_tools.errors import BenchStateError
-from imprint_tools.localcloud import aliyun_auth, aliyun_topics, pki
+from imprint_tools.localcloud import aliyun_auth, aliyun_topics
 from imprint_tools.localcloud.aliyun_config import AliyunConfig, ProductConfig
 from imprint_tools.localcloud.aliyun_platform import Platform
 from imprint_tools.localcloud.broker import Security
-from imprint_tools.localcloud.events import Event, EventLog
+from imprint_tools.localcloud.cloud import Cloud
 from imprint_tools.localcloud.faults import Faults
-from imprint_tools.localcloud.files import lock
 from imprint_tools.localcloud.loop import LoopThread
-from imprint_tools.localcloud.refusal import Refusal
 from imprint_tools.localcloud.registry import Device, Product, Registry
 from imprint_tools.secret import Secret
 
 __all__ = ["AliyunCloud", "AliyunConfig", "ProductConfig"]
 
-_T = TypeVar("_T")
 
-
-@dataclass(frozen=True)
-class _Up:
-    """What there is only while the platform runs."""
-
-    platform: Platform
-    runner: LoopThread
-    undo: contextlib.ExitStack
-
-
-class AliyunCloud:
+class AliyunCloud(Cloud[Platform]):
     """The platform. `start()` and `stop()`, or a `with` block; every method is thread-safe."""
 
+    NAME = "aliyun"
+    DEVICES = "imprint cloud devices"
+    ca_pem: Path
+
     def __init__(self, folder: Path, config: AliyunConfig | None = None) -> None:
-        self.folder = folder
+        self._registry = Registry(folder / "devices.json")
+        super().__init__(folder, self._registry)
         self.config = config or AliyunConfig()
         self.faults = Faults()
-        self.endpoints: list[Endpoint] = []
         self.ca_pem = folder / "root_ca.pem"
-        self.ca_der = b""
-        self._log = EventLog(folder / "events.jsonl")
-        self._registry = Registry(folder / "devices.json")
         self._ports = (0, 0)
-        self._up: _Up | None = None
 
-    def __enter__(self) -> AliyunCloud:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def start(self) -> None:
-        """Listen on loopback and write `cloud.json`: on free ports, later ones on the same.
-
-        Raises BenchStateError when the folder's cloud is up already or its data base is damaged.
-        """
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with contextlib.ExitStack() as undo:
-            undo.enter_context(lock(self.folder))
-            self._registry.load()
-            self._add_configured_products()
-            names = (
-                f"*.iot-as-mqtt.{self.config.region}.aliyuncs.com",
-                "*.mqtt.iothub.aliyuncs.com",
+    def _open(self, runner: LoopThread, undo: contextlib.ExitStack) -> Platform:
+        names = (
+            f"*.iot-as-mqtt.{self.config.region}.aliyuncs.com",
+            "*.mqtt.iothub.aliyuncs.com",
+        )
+        context = self._aliyun_context(names)
+        platform = Platform(self._registry, self.config, self._log, self.faults)
+        undo.callback(lambda: runner.run(platform.broker.close()))
+        tls, either = self._ports
+        self._ports = tls, either = runner.call(
+            lambda: (
+                platform.broker.listen(Security.TLS, context, port=tls),
+                platform.broker.listen(Security.EITHER, context, port=either),
             )
-            context = self._tls_context(names)
-            self._log.open()
-            undo.callback(self._log.close)
-            platform = Platform(self._registry, self.config, self._log, self.faults)
-            runner = LoopThread("aliyun", lambda text: self._log.add("loop", detail=text))
-            undo.callback(runner.stop)
-            tls, either = self._ports
-            self._ports = tls, either = runner.call(
-                lambda: (
-                    platform.broker.listen(Security.TLS, context, port=tls),
-                    platform.broker.listen(Security.EITHER, context, port=either),
-                )
-            )
-            # 8883 is TLS; 1883 TLS and plain TCP on one port; 443 the same service over TLS.
-            self.endpoints = [
-                Endpoint(name, port, ("127.0.0.1", target))
-                for name in names
-                for port, target in ((8883, tls), (443, tls), (1883, either))
-            ]
-            endpoints.save(self.folder, os.getpid(), self.ca_pem, self.endpoints)
-            undo.callback((self.folder / "cloud.json").unlink, missing_ok=True)
-            self._log.add("cloud-up", tls=tls, either=either)
-            self._up = _Up(platform, runner, undo.pop_all())
+        )
+        # 8883 is TLS; 1883 TLS and plain TCP on one port; 443 the same service over TLS.
+        self.endpoints = [
+            Endpoint(name, port, ("127.0.0.1", target))
+            for name in names
+            for port, target in ((8883, tls), (443, tls), (1883, either))
+        ]
+        return platform
 
-    def stop(self) -> None:
-        """End every connection and write down what is known. Raises a bug that a rule had."""
-        up, self._up = self._up, None
-        if up is None:
-            return
-        with up.undo:
-            try:
-                up.runner.run(up.platform.broker.close())
-            finally:
-                self._registry.save()
-                self._log.add("cloud-down")
-
-    def _add_configured_products(self) -> None:
+    def _prepare(self) -> None:
         for wanted in self.config.products:
             product = self._registry.create_product(wanted.key, wanted.secret)
             product.dynamic_registration = wanted.dynamic_registration
@@ -126,37 +76,18 @@ class AliyunCloud:
                 self._registry.create_device(wanted.key, _checked_name(name))
         self._registry.save()
 
-    def _tls_context(self, names: Sequence[str]) -> ssl.SSLContext:
-        variant, key_type = self.config.certificate, self.config.key_type
-        files = pki.provide(self.folder, names, variant=variant, key_type=key_type)
-        self.ca_der = files.root_ca_der
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    def _aliyun_context(self, names: tuple[str, ...]) -> ssl.SSLContext:
         # The documents name TLS 1.0 to 1.2 and advise 1.2; the C SDK speaks nothing newer.
-        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_2
+        variant, key_type = self.config.certificate, self.config.key_type
+        context = self._tls_context(names, variant=variant, key_type=key_type)
         if key_type == "rsa":
             # RSA key exchange first, the one that the vendor's C SDK has. In an ECDHE one OpenSSL
             # signs with PSS, which an mbedTLS 3.6 with TLS 1.3 offers and cannot check in 1.2.
             context.set_ciphers("AES128-GCM-SHA256:AES256-GCM-SHA384:ECDHE+AESGCM")
             context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
-        context.load_cert_chain(files.chain, files.key)
         return context
 
     # -- what is to be seen --------------------------------------------------------------------
-
-    @property
-    def state(self) -> CloudState:
-        """What `cloud.json` says."""
-        return CloudState(os.getpid(), self.ca_pem, tuple(self.endpoints))
-
-    @property
-    def events(self) -> list[Event]:
-        """What happened since this object was made, oldest first (the newest 20,000)."""
-        return self._log.all()
-
-    @property
-    def event_log(self) -> EventLog:
-        """The log itself: `event_log.wait("report", timeout_s=5)`."""
-        return self._log
 
     def devices(self) -> list[dict[str, Any]]:
         """One dictionary a device, as the console shows them; no secret in it."""
@@ -168,7 +99,7 @@ class AliyunCloud:
                 for device in product.devices.values()
             ]
 
-        return look() if self._up is None else self._up.runner.call(look)
+        return self._look(look)
 
     def product_keys(self) -> list[str]:
         return self._console(lambda _: list(self._registry.products))
@@ -284,21 +215,6 @@ class AliyunCloud:
 
         self._console(run)
         self._log.add(kind, product_key=product_key, device_name=device_name, **details)
-
-    def _console(self, function: Callable[[Platform], _T]) -> _T:
-        """Run where the registry and the connections live. Raises BenchStateError for a no."""
-        if self._up is None:
-            raise BenchStateError(
-                "the local cloud is not up", next_step="start it: imprint cloud up aliyun"
-            )
-        platform = self._up.platform
-        try:
-            return self._up.runner.call(lambda: function(platform))
-        except Refusal as refusal:
-            raise BenchStateError(
-                f"the local cloud says {refusal.reason}",
-                next_step="list what it knows: imprint cloud devices",
-            ) from None
 
 
 def _checked_name(device_name: str) -> str:

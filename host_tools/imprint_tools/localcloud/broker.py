@@ -26,7 +26,7 @@ from typing import Any, Protocol
 from imprint_tools.localcloud import packets
 from imprint_tools.localcloud.events import EventLog
 from imprint_tools.localcloud.faults import Faults
-from imprint_tools.localcloud.link import Limits, Link, Session
+from imprint_tools.localcloud.link import Limits, Link, Session, Tls
 
 ACCEPTED = 0
 UNACCEPTABLE_PROTOCOL = 1
@@ -94,14 +94,12 @@ class Broker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._bugs: list[BaseException] = []
 
-    def listen(
-        self, security: Security, context: ssl.SSLContext | None = None, *, port: int = 0
-    ) -> int:
+    def listen(self, security: Security, context: Tls | None = None, *, port: int = 0) -> int:
         """Start to accept connections on loopback; returns the port, for 0 a free one."""
         listener = socket.create_server(("127.0.0.1", port), backlog=128)
         listener.setblocking(False)
         self._listeners.append(listener)
-        if context is not None:
+        if isinstance(context, ssl.SSLContext):
             context.sni_callback = self._note_server_name
         self._spawn(self._accept(listener, security, context))
         bound: int = listener.getsockname()[1]
@@ -163,7 +161,7 @@ class Broker:
             self._server_names[ssl_object] = name
 
     async def _accept(
-        self, listener: socket.socket, security: Security, context: ssl.SSLContext | None
+        self, listener: socket.socket, security: Security, context: Tls | None
     ) -> None:
         loop = asyncio.get_running_loop()
         while True:
@@ -179,7 +177,7 @@ class Broker:
         link: Link,
         sock: socket.socket,
         security: Security,
-        context: ssl.SSLContext | None,
+        context: Tls | None,
     ) -> None:
         link.event("accept")
         try:
@@ -324,13 +322,14 @@ class Broker:
             case packets.Publish():
                 self._take_publish(link, packet)
             case packets.Puback():
-                link.session.inflight.pop(packet.packet_id, None)
+                link.acknowledged(packet.packet_id)
                 self._send_queued(link)
             case packets.Subscribe():
                 codes = [self._subscribe(link, topic, qos) for topic, qos in packet.topics]
                 link.send(packets.suback(packet.packet_id, codes))
             case packets.Unsubscribe():
-                link.session.filters.difference_update(packet.topics)
+                for topic in packet.topics:
+                    link.session.filters.pop(topic, None)
                 link.send(packets.unsuback(packet.packet_id))
             case packets.Pingreq():
                 link.send(packets.pingresp())
@@ -358,7 +357,7 @@ class Broker:
         if packets.valid_filter(topic_filter):
             granted = self._cloud.on_subscribe(link, topic_filter, qos)
         if granted != packets.SUBSCRIPTION_REFUSED:
-            link.session.filters.add(topic_filter)
+            link.session.filters[topic_filter] = granted
         link.event("subscribe", filter=topic_filter, granted=granted)
         return granted
 

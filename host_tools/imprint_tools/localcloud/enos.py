@@ -1,188 +1,115 @@
-"""Envision EnOS's IoT hub on loopback, its CoAP side: activation, reports, commands, its console.
+"""Envision EnOS on loopback: its IoT hub and its console.
 
-It checks what the real one checks, with real DTLS and a pre-shared key at one UDP port
-(`enos_platform`); where the vendor's documents are silent, `enos_config` says so.
+It checks what the real one checks: by CoAP with real DTLS and a pre-shared key at one UDP port
+(`enos_platform`), by MQTT at a plain port and one with TLS (`enos_mqtt`, `enos_gateway`). Where
+the vendor's documents are silent, `enos_config` says so.
 
-A device reaches it under the vendor's true host name: `endpoints` says which names lead to the
-port. Its files are those of `daemon`, and an identity for each of the two secure modes.
+A device reaches it under the vendor's true host names: `endpoints` says which names lead to which
+port. Its files are those of `daemon`, and an identity for each way to log in.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import os
-import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from imprint_tools import endpoints
-from imprint_tools.endpoints import CloudState, Endpoint
+from imprint_tools.endpoints import Endpoint
 from imprint_tools.errors import BenchStateError
 from imprint_tools.localcloud import enos_auth
+from imprint_tools.localcloud.broker import Security
+from imprint_tools.localcloud.cloud import Cloud
 from imprint_tools.localcloud.enos_config import EnosConfig, EnosProduct, Inferred
 from imprint_tools.localcloud.enos_faults import EnosFaults
-from imprint_tools.localcloud.enos_platform import EnosPlatform
-from imprint_tools.localcloud.enos_registry import Device, EnosRegistry, Product
-from imprint_tools.localcloud.events import Event, EventLog
-from imprint_tools.localcloud.files import lock
+from imprint_tools.localcloud.enos_hub import Hub, status
+from imprint_tools.localcloud.enos_port import Clock, UdpPort
+from imprint_tools.localcloud.enos_records import DEVICE, RIGHTS, Device, Name, Product
+from imprint_tools.localcloud.enos_registry import ORGANISATION, EnosRegistry
 from imprint_tools.localcloud.loop import LoopThread
-from imprint_tools.localcloud.refusal import Refusal
 from imprint_tools.secret import Secret
 
 __all__ = ["EnosCloud", "EnosConfig", "EnosProduct", "Inferred"]
 
-_T = TypeVar("_T")
-_Clock = Callable[[], float]
+MQTT_PORT, MQTTS_PORT = 11883, 18883
+"""That devices name: plain, with a secret; over TLS, with a certificate besides."""
 
-_TICK_S = 0.1
-_RECEIVE_BUFFER = 4 * 1024 * 1024
-"""Bytes asked of the kernel: thousands of units may come back together after a cut."""
-
-
-class _Port(asyncio.DatagramProtocol):
-    """The UDP port and the clock of a platform: moves datagrams, knows no protocol."""
-
-    def __init__(self, platform: EnosPlatform, clock: _Clock) -> None:
-        self._platform = platform
-        self._clock = clock
-        self._transport: asyncio.DatagramTransport | None = None
-        self._timer: asyncio.TimerHandle | None = None
-
-    async def open(self, port: int) -> int:
-        """Listen on loopback; returns the port."""
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-        try:
-            sock.bind(("127.0.0.1", port))
-        except OSError as error:
-            sock.close()
-            raise BenchStateError(
-                f"UDP port {port} cannot be had: {error.strerror}",
-                next_step="end what listens there, or let the cloud choose: port 0",
-            ) from None
-        loop = asyncio.get_running_loop()
-        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, sock=sock)
-        self._tick()
-        return int(sock.getsockname()[1])
-
-    def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._platform.close()
-        self.flush()
-        if self._transport is not None:
-            self._transport.close()
-
-    def tick(self) -> None:
-        """Let the platform look at the clock."""
-        self._platform.handle_timer(self._clock())
-        self.flush()
-
-    def flush(self) -> None:
-        while (outgoing := self._platform.to_send()) is not None:
-            if self._transport is not None:
-                self._transport.sendto(*outgoing)
-
-    def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
-        self._platform.receive(data, (addr[0], addr[1]), self._clock())
-        self.flush()
-
-    def error_received(self, exc: Exception) -> None:
-        """A peer's port is closed (ICMP): it will be silent, which its lifetime is for."""
-
-    def _tick(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(_TICK_S, self._tick)
-        self.tick()
+_LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)
-class _Up:
-    """What there is only while the platform runs."""
+class _Served:
+    """The rules, and the UDP port that some of them are reached at."""
 
-    platform: EnosPlatform
-    port: _Port
-    runner: LoopThread
-    undo: contextlib.ExitStack
+    hub: Hub
+    port: UdpPort
 
 
-class EnosCloud:
+class EnosCloud(Cloud[_Served]):
     """The platform. `start()` and `stop()`, or a `with` block; every method is thread-safe."""
 
+    NAME = "enos"
+    DEVICES = "imprint cloud devices --cloud enos"
+
     def __init__(
-        self, folder: Path, config: EnosConfig | None = None, *, clock: _Clock = time.monotonic
+        self, folder: Path, config: EnosConfig | None = None, *, clock: Clock = time.monotonic
     ) -> None:
         """`clock`: seconds, for lifetimes and exchanges; `tick()` has it looked at."""
-        self.folder = folder
+        self._registry = EnosRegistry(folder / "devices.json")
+        super().__init__(folder, self._registry)
         self.config = config or EnosConfig()
         self.faults = EnosFaults()
-        self.endpoints: list[Endpoint] = []
         self._clock = clock
-        self._log = EventLog(folder / "events.jsonl")
-        self._registry = EnosRegistry(folder / "devices.json")
-        self._port = self.config.port
+        config = self.config
+        self._ports = (config.port, config.mqtt_port, config.mqtts_port)
         self._bugs: list[str] = []
-        self._up: _Up | None = None
 
-    def __enter__(self) -> EnosCloud:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def start(self) -> None:
-        """Listen on loopback and write `cloud.json`: on a free port, later on the same.
-
-        Raises BenchStateError when the folder's cloud is up already, its data base is damaged or
-        the port is taken.
-        """
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with contextlib.ExitStack() as undo:
-            undo.enter_context(lock(self.folder))
-            self._registry.load()
-            self._add_configured_products()
-            self._log.open()
-            undo.callback(self._log.close)
-            platform = EnosPlatform(self._registry, self.config, self._log, self.faults)
-            runner = LoopThread("enos", self._on_bug)
-            undo.callback(runner.stop)
-            port = _Port(platform, self._clock)
-            self._port = runner.run(port.open(self._port))
-            undo.callback(runner.call, port.close)
-            self.endpoints = [
-                Endpoint("coap-*", self.config.device_port, ("127.0.0.1", self._port), "udp")
-            ]
-            endpoints.save(self.folder, os.getpid(), None, self.endpoints)
-            undo.callback((self.folder / "cloud.json").unlink, missing_ok=True)
-            self._log.add("cloud-up", port=self._port)
-            self._up = _Up(platform, port, runner, undo.pop_all())
+    def _open(self, runner: LoopThread, undo: contextlib.ExitStack) -> _Served:
+        config = self.config
+        hub = Hub(self._registry, config, self._log, self.faults, self._clock)
+        context = self._tls_context(
+            (config.mqtt_host, config.api_host), variant=config.certificate_variant
+        )
+        port = UdpPort(hub.coap, self._clock)
+        udp, plain, tls = self._ports
+        udp = runner.run(port.open(udp))
+        undo.callback(runner.call, port.close)
+        undo.callback(lambda: runner.run(hub.mqtt.broker.close()))
+        listen = hub.mqtt.broker.listen
+        plain = runner.call(lambda: listen(Security.PLAIN, port=plain))
+        tls = runner.call(lambda: listen(Security.TLS, context, port=tls))
+        self._ports = (udp, plain, tls)
+        self.endpoints = [
+            Endpoint("coap-*", config.device_port, (_LOOPBACK, udp), "udp"),
+            Endpoint(config.mqtt_host, MQTT_PORT, (_LOOPBACK, plain)),
+            Endpoint(config.mqtt_host, MQTTS_PORT, (_LOOPBACK, tls)),
+        ]
+        return _Served(hub, port)
 
     def stop(self) -> None:
         """End every session and write down what is known. Raises RuntimeError for a bug that a
         rule had."""
-        up, self._up = self._up, None
-        if up is None:
-            return
-        with up.undo:
-            up.runner.call(up.port.close)
-            self._registry.save()
-            self._log.add("cloud-down")
+        super().stop()
         if self._bugs:
             raise RuntimeError(self._bugs.pop())
 
-    def _on_bug(self, text: str) -> None:
-        self._log.add("loop", detail=text)
+    def _on_loop_error(self, text: str) -> None:
+        super()._on_loop_error(text)
         self._bugs.append(text)
 
-    def _add_configured_products(self) -> None:
+    def _prepare(self) -> None:
         for wanted in self.config.products:
             _check_name(wanted.key)
-            product = self._registry.create_product(wanted.key, wanted.secret)
+            product = self._registry.create_product(
+                wanted.key,
+                wanted.secret,
+                kind=wanted.kind,
+                organisation=wanted.organisation or ORGANISATION,
+            )
             product.dynamic_activation = wanted.dynamic_activation
+            product.certificate = wanted.certificate
             for key in wanted.devices:
                 _check_name(key)
                 self._registry.create_device(wanted.key, key)
@@ -191,41 +118,22 @@ class EnosCloud:
     # -- what is to be seen --------------------------------------------------------------------
 
     @property
-    def state(self) -> CloudState:
-        """What `cloud.json` says."""
-        return CloudState(os.getpid(), None, tuple(self.endpoints))
-
-    @property
     def port(self) -> int:
         """The UDP port on loopback."""
-        return self._port
-
-    @property
-    def events(self) -> list[Event]:
-        """What happened since this object was made, oldest first (the newest 20,000)."""
-        return self._log.all()
-
-    @property
-    def event_log(self) -> EventLog:
-        """The log itself: `event_log.wait("report", timeout_s=5)`."""
-        return self._log
+        return self._ports[0]
 
     def devices(self) -> list[dict[str, Any]]:
         """One dictionary a device, as the console shows them; no secret in it."""
 
         def look() -> list[dict[str, Any]]:
-            return [
-                self._shown(product, device)
-                for product in self._registry.products.values()
-                for device in product.devices.values()
-            ]
+            return [self._shown(product, device) for product, device in self._registry.devices()]
 
-        return look() if self._up is None else self._up.runner.call(look)
+        return self._look(look)
 
     def sessions(self) -> list[dict[str, Any]]:
         """One dictionary a live session: address, identity, suite, and how many datagrams and
         bytes its handshake and its application took, each way."""
-        return self._console(lambda platform: platform.sessions())
+        return self._console(lambda served: served.hub.coap.sessions())
 
     def product_keys(self) -> list[str]:
         return self._console(lambda _: list(self._registry.products))
@@ -237,18 +145,21 @@ class EnosCloud:
         return self._console(lambda _: self._registry.device(product_key, device_key).secret)
 
     def _shown(self, product: Product, device: Device) -> dict[str, Any]:
-        online = self._up is not None and self._up.platform.online(product.key, device.key)
+        name = (product.key, device.key)
+        online = self._up is not None and self._up.platform.hub.online(name)
         return {
             "product_key": product.key,
             "device_key": device.key,
             "enabled": device.enabled,
-            "status": _status(device, online),
+            "status": status(device, online=online),
             "online": online,
             "activated": device.activated,
             "activations": device.activations,
             "last_seen": device.last_seen,
             "measurepoints": {name: dict(p) for name, p in device.measurepoints.items()},
             "attributes": dict(device.attributes),
+            "tags": dict(device.tags),
+            "gateway": None if device.gateway is None else list(device.gateway),
             "events": list(device.events),
             "commands": [
                 {"id": c.id, "topic": c.topic, "fetched": c.fetched} for c in device.commands
@@ -260,15 +171,75 @@ class EnosCloud:
     def tick(self) -> None:
         """Look at the clock now, as the platform does ten times a second by itself."""
         if self._up is not None:
-            self._up.runner.call(self._up.port.tick)
+            self._up.runner.call(self._up.platform.port.tick)
 
-    def create_product(self, product_key: str | None = None, secret: Secret | None = None) -> str:
-        """Make a product (or set a known one's secret); returns its productKey."""
+    def create_organisation(self, name: str = "") -> str:
+        """Make an organisation; returns its id (orgId)."""
+        key = self._console(lambda _: self._registry.create_organisation(name))
+        self._log.add("organisation-created", organisation=key)
+        return key
+
+    def create_application(
+        self, name: str = "", organisations: Sequence[str] = (ORGANISATION,)
+    ) -> tuple[str, Secret]:
+        """Make an application; returns its service account, (accessKey, accessSecret).
+
+        The organisations register it, with every right. See `set_rights`.
+        """
+        application = self._console(lambda _: self._registry.create_application(name))
+        self._log.add("application-created", access_key=application.key)
+        for organisation in organisations:
+            self.set_rights(application.key, organisation, RIGHTS)
+        return application.key, application.secret
+
+    def set_rights(self, access_key: str, organisation: str, rights: Sequence[str] | None) -> None:
+        """What an organisation's policy lets an application do, of enos_records.RIGHTS; None: the
+        organisation has not registered it."""
+
+        def change(_: _Served) -> None:
+            self._registry.organisation(organisation)
+            grants = self._registry.application(access_key).grants
+            grants.pop(organisation, None)
+            if rights is not None:
+                grants[organisation] = list(rights)
+            self._registry.save()
+
+        self._console(change)
+        self._log.add(
+            "rights", access_key=access_key, organisation=organisation, rights=rights and [*rights]
+        )
+
+    def create_product(
+        self,
+        product_key: str | None = None,
+        secret: Secret | None = None,
+        *,
+        kind: str = DEVICE,
+        organisation: str = ORGANISATION,
+    ) -> str:
+        """Make a product (or set a known one's secret); returns its productKey.
+
+        `kind`: enos_records.GATEWAY or DEVICE.
+        """
         if product_key is not None:
             _check_name(product_key)
-        product = self._console(lambda _: self._registry.create_product(product_key, secret))
+        product = self._console(
+            lambda _: self._registry.create_product(
+                product_key, secret, kind=kind, organisation=organisation
+            )
+        )
         self._log.add("product-created", product_key=product.key)
         return product.key
+
+    def require_certificate(self, product_key: str, on: bool = True) -> None:
+        """The product's switch "certificate bi-directional authentication"."""
+
+        def change(_: _Served) -> None:
+            self._registry.product(product_key).certificate = on
+            self._registry.save()
+
+        self._console(change)
+        self._log.add("certificate-switch", product_key=product_key, on=on)
 
     def create_device(self, product_key: str, device_key: str) -> Secret:
         """Add a device; returns its deviceSecret."""
@@ -277,10 +248,30 @@ class EnosCloud:
         self._log.add("device-created", product_key=product_key, device_key=device_key)
         return device.secret
 
+    def bind(self, gateway: Name, name: Name) -> None:
+        """Put a device, by (productKey, deviceKey), into a gateway's topology."""
+
+        def change(_: _Served) -> None:
+            self._registry.bind(gateway, name)
+            self._registry.save()
+
+        self._console(change)
+        self._log.add(
+            "topology-added", product_key=name[0], device_key=name[1], gateway=list(gateway)
+        )
+
+    def set_mirror(self, product_key: str, device_key: str, on: bool = True) -> None:
+        """Make a device a mirror of another organisation's, which cannot log in."""
+
+        def change(device: Device) -> None:
+            device.mirror = on
+
+        self._change(product_key, device_key, "device-mirror", change, on=on)
+
     def set_dynamic_activation(self, product_key: str, on: bool) -> None:
         """The product's switch. Devices that hold their secret are not touched by it."""
 
-        def change(_: EnosPlatform) -> None:
+        def change(_: _Served) -> None:
             self._registry.product(product_key).dynamic_activation = on
             self._registry.save()
 
@@ -288,12 +279,33 @@ class EnosCloud:
         self._log.add("activation-switch", product_key=product_key, on=on)
 
     def set_enabled(self, product_key: str, device_key: str, on: bool) -> None:
-        """Disable a device (its next handshake is refused) or enable it."""
+        """Disable a device (it cannot log in any more) or enable it; over MQTT it is told, a
+        sub-device by its gateway."""
+        self._console(lambda served: served.hub.set_enabled((product_key, device_key), on))
 
-        def change(device: Device) -> None:
-            device.enabled = on
+    def delete_device(self, product_key: str, device_key: str) -> None:
+        """Forget a device; over MQTT it is told, a sub-device by its gateway."""
+        self._console(lambda served: served.hub.delete((product_key, device_key)))
 
-        self._change(product_key, device_key, "device-enabled", change, on=on)
+    def drop(self, product_key: str, device_key: str) -> bool:
+        """Lose a device's MQTT connection, as a network does; False where there was none."""
+        return self._console(lambda served: served.hub.mqtt.drop((product_key, device_key)))
+
+    def drop_all(self) -> None:
+        """Lose every MQTT connection and session, as a broker does that starts anew."""
+        self._console(lambda served: served.hub.mqtt.drop_all())
+
+    def device_log(self, product_key: str, device_key: str) -> list[dict[str, Any]]:
+        """What went wrong with a device, with its codes, oldest first."""
+
+        def look(served: _Served) -> list[dict[str, Any]]:
+            entries = served.hub.mqtt.device_log.of((product_key, device_key))
+            return [
+                {"time_ms": e.time_ms, "what": e.what, "code": e.code, "message": e.message}
+                for e in entries
+            ]
+
+        return self._console(look)
 
     def reset_activation(self, product_key: str, device_key: str) -> None:
         """Let a device activate again, as after the loss of its secret."""
@@ -315,23 +327,27 @@ class EnosCloud:
         return self.command(product_key, device_key, f"thing/service/{service}", params)
 
     def command(self, product_key: str, device_key: str, topic: str, params: Any) -> str:
-        """Keep a command until the device says something and can be told of it; returns its id.
+        """Have a device do something; returns the command's id.
 
-        `topic` is below `/sys/{productKey}/{deviceKey}/`. The device's answer is the event
+        `topic` is below `/sys/{productKey}/{deviceKey}/`. A device that is online over MQTT, or by
+        its gateway, is sent the command now, and the event `command` says so; for another it is
+        kept until it logs in, or by CoAP says something. The device's answer is the event
         `command-reply` of that id.
         """
+        name = (product_key, device_key)
 
-        def keep(_: EnosPlatform) -> str:
-            device = self._registry.device(product_key, device_key)
-            return self._registry.add_command(device, topic, params).id
+        def keep(served: _Served) -> tuple[str, bool]:
+            command = self._registry.add_command(self._registry.device(*name), topic, params)
+            return command.id, served.hub.mqtt.push_commands(name)
 
-        command_id = self._console(keep)
+        command_id, sent = self._console(keep)
         self._log.add(
             "command",
             product_key=product_key,
             device_key=device_key,
             id=command_id,
             topic=topic,
+            fate="sent" if sent else "queued",
         )
         return command_id
 
@@ -343,34 +359,12 @@ class EnosCloud:
         change: Callable[[Device], None],
         **details: Any,
     ) -> None:
-        def run(_: EnosPlatform) -> None:
+        def run(_: _Served) -> None:
             change(self._registry.device(product_key, device_key))
             self._registry.save()
 
         self._console(run)
         self._log.add(kind, product_key=product_key, device_key=device_key, **details)
-
-    def _console(self, function: Callable[[EnosPlatform], _T]) -> _T:
-        """Run where the registry and the sessions live. Raises BenchStateError for a no."""
-        if self._up is None:
-            raise BenchStateError(
-                "the local cloud is not up", next_step="start it: imprint cloud up enos"
-            )
-        platform = self._up.platform
-        try:
-            return self._up.runner.call(lambda: function(platform))
-        except Refusal as refusal:
-            raise BenchStateError(
-                f"the local cloud says {refusal.reason}",
-                next_step="list what it knows: imprint cloud devices --cloud enos",
-            ) from None
-
-
-def _status(device: Device, online: bool) -> str:
-    """EnOS's word for it: inactive until its first login."""
-    if device.last_seen is None:
-        return "inactive"
-    return "online" if online else "offline"
 
 
 def _check_name(name: str) -> None:

@@ -22,7 +22,8 @@ from imprint_tools.localcloud.coap_server import CoapServer, Request, Response
 from imprint_tools.localcloud.enos_auth import DYNAMIC, STATIC, PskIdentity, parse_identity, psk
 from imprint_tools.localcloud.enos_config import EnosConfig
 from imprint_tools.localcloud.enos_faults import EnosFaults
-from imprint_tools.localcloud.enos_registry import Command, Device, EnosRegistry
+from imprint_tools.localcloud.enos_records import Command, Device
+from imprint_tools.localcloud.enos_registry import EnosRegistry
 from imprint_tools.localcloud.events import EventLog
 from imprint_tools.localcloud.refusal import Refusal
 from imprint_tools.secret import Secret

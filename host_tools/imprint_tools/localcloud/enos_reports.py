@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from imprint_tools.localcloud import enos_messages as messages
-from imprint_tools.localcloud.enos_registry import Device
+from imprint_tools.localcloud.enos_records import Device
 
 Use = Callable[[Device, Any, int], Any]
 """(device, params, now in ms) -> the reply's data. Raises enos_messages.FormatError."""
@@ -23,16 +23,20 @@ def use(topic: str) -> Use | None:
             return _USES.get(topic)
 
 
+def store(device: Device, points: Mapping[str, dict[str, Any]], *, late: bool) -> None:
+    """Keep measurepoints; late ones do not take the place of newer values."""
+    for name, point in points.items():
+        latest = device.measurepoints.get(name)
+        if not late or latest is None or latest["time"] < point["time"]:
+            device.measurepoints[name] = point
+
+
 def _post_measurepoints(device: Device, params: Any, now_ms: int) -> None:
-    device.measurepoints.update(messages.measurepoints(params, now_ms))
+    store(device, messages.measurepoints(params, now_ms), late=False)
 
 
 def _resume_measurepoints(device: Device, params: Any, now_ms: int) -> None:
-    """Late ones: they do not take the place of newer values."""
-    for name, point in messages.measurepoints(params, now_ms).items():
-        latest = device.measurepoints.get(name)
-        if latest is None or latest["time"] < point["time"]:
-            device.measurepoints[name] = point
+    store(device, messages.measurepoints(params, now_ms), late=True)
 
 
 def _update_attributes(device: Device, params: Any, _now_ms: int) -> None:
@@ -40,13 +44,30 @@ def _update_attributes(device: Device, params: Any, _now_ms: int) -> None:
 
 
 def _query_attributes(device: Device, params: Any, _now_ms: int) -> dict[str, Any]:
-    names = messages.attribute_names(params) or device.attributes
+    names = messages.names(params, "attributes") or device.attributes
     return {name: device.attributes[name] for name in names if name in device.attributes}
 
 
 def _delete_attributes(device: Device, params: Any, _now_ms: int) -> None:
-    for name in messages.attribute_names(params):
+    for name in messages.names(params, "attributes"):
         device.attributes.pop(name, None)
+
+
+def _update_tags(device: Device, params: Any, _now_ms: int) -> None:
+    found = device.tags | messages.tags(params)
+    if len(found) > messages.TAGS_MAX:
+        raise messages.FormatError("tags")
+    device.tags = found
+
+
+def _query_tags(device: Device, params: Any, _now_ms: int) -> dict[str, str]:
+    names = messages.names(params, "tags") or device.tags
+    return {name: device.tags[name] for name in names if name in device.tags}
+
+
+def _delete_tags(device: Device, params: Any, _now_ms: int) -> None:
+    for name in messages.names(params, "tags"):
+        device.tags.pop(name, None)
 
 
 _USES: dict[str, Use] = {
@@ -55,4 +76,7 @@ _USES: dict[str, Use] = {
     "thing/attribute/update": _update_attributes,
     "thing/attribute/query": _query_attributes,
     "thing/attribute/delete": _delete_attributes,
+    "thing/tag/update": _update_tags,
+    "thing/tag/query": _query_tags,
+    "thing/tag/delete": _delete_tags,
 }

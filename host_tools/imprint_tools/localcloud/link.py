@@ -10,11 +10,18 @@ import contextlib
 import socket
 import ssl
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+
+from cryptography import x509
+from OpenSSL import SSL
 
 from imprint_tools.localcloud import packets
 from imprint_tools.localcloud.events import EventLog
+from imprint_tools.localcloud.tls import TlsServer
+
+Tls = ssl.SSLContext | SSL.Context
+"""How a listener does TLS; the second kind asks for a client certificate (`tls`)."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +39,27 @@ class Limits:
 
 @dataclass
 class Session:
-    """What outlives a connection where the client asked for it (clean session 0)."""
+    """What outlives a connection where the client asked for it (clean session 0).
+
+    `filters`: what it subscribed to, with the QoS granted. `told`: whom to tell that a message in
+    flight was acknowledged.
+    """
 
     name: str | None
     auto: tuple[str, ...] = ()
-    filters: set[str] = field(default_factory=set)
+    filters: dict[str, int] = field(default_factory=dict)
     inflight: dict[int, tuple[str, bytes]] = field(default_factory=dict)
+    told: dict[int, Callable[[], None]] = field(default_factory=dict)
     queued: deque[tuple[str, bytes]] = field(default_factory=deque)
     _last_id: int = 0
 
     def wants(self, topic: str) -> bool:
         return any(packets.matches(f, topic) for f in (*self.auto, *self.filters))
+
+    def granted(self, topic: str) -> int | None:
+        """The highest QoS granted to a filter that the topic matches; None where none does."""
+        found = (qos for f, qos in self.filters.items() if packets.matches(f, topic))
+        return max(found, default=None)
 
     def keep(self, topic: str, payload: bytes, most: int) -> None:
         """Queue a message for later; beyond `most` the oldest go."""
@@ -59,7 +76,8 @@ class Session:
 
 
 class Link:
-    """One connection. `secure` and `server_name` say how the client came in."""
+    """One connection. `secure`, `server_name` and `chain` (the certificates that the client
+    showed, its own first) say how it came in."""
 
     def __init__(
         self,
@@ -72,6 +90,7 @@ class Link:
         self.number = number
         self.secure = False
         self.server_name: str | None = None
+        self.chain: tuple[x509.Certificate, ...] = ()
         self.session = Session(None)
         self.bytes_up = 0
         self.bytes_down = 0
@@ -87,7 +106,14 @@ class Link:
     def event(self, kind: str, **details: object) -> None:
         self._events.add(kind, self.number, **details)
 
-    def publish(self, topic: str, payload: bytes, qos: int = 0) -> None:
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        qos: int = 0,
+        *,
+        on_acknowledged: Callable[[], None] | None = None,
+    ) -> None:
         """Send a message to this client whether or not it subscribed.
 
         QoS 1 is kept until the client acknowledges it, and sent again, marked as a duplicate,
@@ -100,8 +126,16 @@ class Link:
         if qos:
             packet_id = self.session.next_id()
             self.session.inflight[packet_id] = (topic, payload)
+            if on_acknowledged is not None:
+                self.session.told[packet_id] = on_acknowledged
         self.send(packets.publish(topic, payload, qos=qos, packet_id=packet_id))
         self.event("down", topic=topic, bytes=len(payload), qos=qos)
+
+    def acknowledged(self, packet_id: int) -> None:
+        """The client has a message of QoS 1."""
+        self.session.inflight.pop(packet_id, None)
+        if (tell := self.session.told.pop(packet_id, None)) is not None:
+            tell()
 
     def close(self, reason: str) -> None:
         """End the connection after what was written; harmless when it has ended."""
@@ -131,11 +165,19 @@ class Link:
         if self._writer.transport.get_write_buffer_size() > self._limits.unsent_max:
             self.abort("client does not read")
 
-    async def open(self, context: ssl.SSLContext | None) -> asyncio.StreamReader:
+    async def open(self, context: Tls | None) -> asyncio.StreamReader:
         """Wrap the socket in streams, with the TLS handshake where there is a context."""
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        self.secure = context is not None
+        if isinstance(context, SSL.Context):
+            server = TlsServer(context, protocol)
+            await loop.connect_accepted_socket(lambda: server, self._sock)
+            self._writer = asyncio.StreamWriter(server.transport, protocol, reader, loop)
+            await server.handshake(self._limits.connect_s)
+            self.server_name, self.chain = server.server_name, server.chain
+            return reader
         transport, _ = await loop.connect_accepted_socket(
             lambda: protocol,
             self._sock,
@@ -144,7 +186,6 @@ class Link:
             ssl_shutdown_timeout=1.0 if context else None,
         )
         self._writer = asyncio.StreamWriter(transport, protocol, reader, loop)
-        self.secure = context is not None
         if self.secure:
             ssl_object = self._writer.get_extra_info("ssl_object")
             self.server_name = self._server_names.get(ssl_object)

@@ -19,13 +19,11 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from imprint_tools import certificates
+from imprint_tools.certificates import PrivateKey, Purpose
 from imprint_tools.localcloud.files import replace
-
-PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 GOOD = "good"
 VARIANTS = {
@@ -43,7 +41,6 @@ _DAY = datetime.timedelta(days=1)
 _CA_LIFE = 3650 * _DAY
 _SERVER_LIFE = 365 * _DAY
 _RENEWAL = 30 * _DAY
-_RSA_BITS = 2048
 
 Clock = Callable[[], datetime.datetime]
 
@@ -66,22 +63,18 @@ class ServerFiles:
     root_ca_der: bytes
 
 
-def utc_now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC)
-
-
 def provide(
     folder: Path,
     names: Sequence[str],
     *,
     variant: str = GOOD,
     key_type: str = "ec",
-    clock: Clock = utc_now,
+    clock: Clock = certificates.utc_now,
 ) -> ServerFiles:
     """The files of a server for those host names, made if need be. A wildcard is one label.
 
-    `variant` is one of VARIANTS; `key_type` "ec" (P-256) or "rsa" (2048 bits) goes for the server
-    and, where it is first made, the authority.
+    `variant` is one of VARIANTS; `key_type`, of certificates.KEY_TYPES, goes for the server and,
+    where it is first made, the authority.
     """
     if variant not in VARIANTS:
         raise ValueError(f"no certificate variant {variant!r}")
@@ -102,12 +95,12 @@ def provide(
         server = _server(variant, anchor, names, key_type, now)
         _save(place / "server", server)
     root_ca = folder / "root_ca.pem"
-    replace(root_ca, _pem(anchor.certificate), mode=0o644)
+    replace(root_ca, certificates.pem(anchor.certificate), mode=0o644)
     return ServerFiles(
         chain=place / "server.pem",
         key=place / "server.key",
         root_ca=root_ca,
-        root_ca_der=anchor.certificate.public_bytes(serialization.Encoding.DER),
+        root_ca_der=certificates.der(anchor.certificate),
     )
 
 
@@ -140,63 +133,29 @@ def _server(
             issuer = _authority("somebody else's root CA", key_type, begin, end)
         case "self-signed":
             issuer = None
-    key = _new_key(key_type)
-    entries = [x509.DNSName(name) for name in alternative]
-    builder = (
-        _builder(common_name, key, issuer, begin, end)
-        .add_extension(x509.SubjectAlternativeName(entries), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-    )
-    return Issued(builder.sign(issuer.key if issuer else key, hashes.SHA256()), key)
+    key = certificates.new_key(key_type)
+    purpose = Purpose(server=True, names=tuple(alternative))
+    return _signed(common_name, key, issuer, begin, end, purpose)
 
 
 def _authority(
     name: str, key_type: str, begin: datetime.datetime, end: datetime.datetime
 ) -> Issued:
-    key = _new_key(key_type)
-    usage = x509.KeyUsage(
-        key_cert_sign=True, crl_sign=True, digital_signature=False, content_commitment=False,
-        key_encipherment=False, data_encipherment=False, key_agreement=False,
-        encipher_only=False, decipher_only=False,
-    )  # fmt: skip
-    builder = (
-        _builder(name, key, None, begin, end)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage, critical=True)
-    )
-    return Issued(builder.sign(key, hashes.SHA256()), key)
+    purpose = Purpose(authority=True, path_length=0)
+    return _signed(name, certificates.new_key(key_type), None, begin, end, purpose)
 
 
-def _builder(
-    common_name: str,
+def _signed(
+    name: str,
     key: PrivateKey,
     issuer: Issued | None,
     begin: datetime.datetime,
     end: datetime.datetime,
-) -> x509.CertificateBuilder:
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-    public = key.public_key()
-    signer = issuer.key.public_key() if issuer else public
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer.certificate.subject if issuer else subject)
-        .public_key(public)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(begin)
-        .not_valid_after(end)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer), critical=False)
-    )
-
-
-def _new_key(key_type: str) -> PrivateKey:
-    if key_type == "rsa":
-        return rsa.generate_private_key(public_exponent=65537, key_size=_RSA_BITS)
-    if key_type == "ec":
-        return ec.generate_private_key(ec.SECP256R1())
-    raise ValueError(f"no key type {key_type!r}")
+    purpose: Purpose,
+) -> Issued:
+    above, signer = (issuer.certificate, issuer.key) if issuer else (None, key)
+    made = certificates.build(name, key.public_key(), above, signer, begin, end, purpose)
+    return Issued(made, key)
 
 
 def _still_right(
@@ -232,10 +191,10 @@ def _load(stem: Path) -> Issued | None:
     """A certificate and key saved before; None when either is absent or damaged."""
     try:
         certificate = x509.load_pem_x509_certificate(stem.with_suffix(".pem").read_bytes())
-        key = serialization.load_pem_private_key(stem.with_suffix(".key").read_bytes(), None)
+        key = load_pem_private_key(stem.with_suffix(".key").read_bytes(), None)
     except (FileNotFoundError, ValueError):
         return None
-    if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+    if not isinstance(key, PrivateKey):
         return None
     return Issued(certificate, key) if key.public_key() == certificate.public_key() else None
 
@@ -244,15 +203,7 @@ def _save(stem: Path, issued: Issued) -> None:
     # The key first: a certificate without its key would be found damaged and made anew.
     replace(
         stem.with_suffix(".key"),
-        issued.key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        ),
+        certificates.key_bytes(issued.key).reveal(),
         mode=0o600,
     )
-    replace(stem.with_suffix(".pem"), _pem(issued.certificate), mode=0o644)
-
-
-def _pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)
+    replace(stem.with_suffix(".pem"), certificates.pem(issued.certificate), mode=0o644)

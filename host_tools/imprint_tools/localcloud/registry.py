@@ -7,22 +7,18 @@ credential; what a device merely reported is written when it leaves.
 
 from __future__ import annotations
 
-import json
 import secrets
-import string
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from imprint_tools.errors import BenchStateError
-from imprint_tools.localcloud.files import replace
+from imprint_tools.localcloud.datafile import DataFile, random_text
 from imprint_tools.localcloud.refusal import Refusal
 from imprint_tools.secret import Secret
 
 CLIENT_IDS_MAX = 5
 """ClientIDs that one {productKey, productSecret, deviceName} may hold (74006, 371987)."""
 
-_ALPHANUMERIC = string.ascii_letters + string.digits
 _CLIENT_ID_LENGTH = 28  # QueryClientIds shows 25 to 30 letters and digits
 _TOKEN_LENGTH = 32  # the vendor's C SDK keeps it in 64 bytes with the final NUL
 
@@ -64,26 +60,21 @@ class Product:
     devices: dict[str, Device] = field(default_factory=dict)
 
 
-class Registry:
+class Registry(DataFile):
     """Products and devices. Not thread-safe: one loop owns it."""
 
+    LOSS = "register again"
+
     def __init__(self, path: Path) -> None:
-        self._path = path
+        super().__init__(path)
         self.products: dict[str, Product] = {}
 
-    def load(self) -> None:
-        """Read the file, if there is one. Raises BenchStateError when it is damaged."""
-        try:
-            document = json.loads(self._path.read_bytes())
-            products = [_product_in(entry) for entry in document["products"]]
-        except FileNotFoundError:
-            return
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise BenchStateError(
-                f"{self._path} is damaged",
-                next_step="move it away; its devices must then register again",
-            ) from None
+    def _read(self, document: dict[str, Any]) -> None:
+        products = [_product_in(entry) for entry in document["products"]]
         self.products = {product.key: product for product in products}
+
+    def _written(self) -> dict[str, Any]:
+        return {"products": [_product_out(product) for product in self.products.values()]}
 
     # -- what the platform does ----------------------------------------------------------------
 
@@ -131,7 +122,7 @@ class Registry:
             raise Refusal("device-disabled")
         if len(device.clients) >= CLIENT_IDS_MAX:
             raise Refusal("client-ids-exhausted")
-        client = Client(_random(_CLIENT_ID_LENGTH), Secret(_random(_TOKEN_LENGTH)), now)
+        client = Client(random_text(_CLIENT_ID_LENGTH), Secret(random_text(_TOKEN_LENGTH)), now)
         devices[name] = device
         device.clients.append(client)
         device.registered = True
@@ -149,7 +140,7 @@ class Registry:
 
     def create_product(self, key: str | None = None, secret: Secret | None = None) -> Product:
         """Make a product, or give a known one the secret named."""
-        key = key or "a1" + _random(9)
+        key = key or "a1" + random_text(9)
         product = self.products.get(key)
         if product is None:
             product = self.products[key] = Product(key, secret or _new_secret())
@@ -165,14 +156,6 @@ class Registry:
             devices[name] = Device(name, _new_secret())
             self.save()
         return devices[name]
-
-    def save(self) -> None:
-        """Write everything down."""
-        document = {
-            "version": 1,
-            "products": [_product_out(product) for product in self.products.values()],
-        }
-        replace(self._path, json.dumps(document, indent=1).encode(), mode=0o600)
 
     def _open_for_registration(self, product_key: str) -> None:
         if not self.product(product_key).dynamic_registration:
@@ -218,7 +201,3 @@ def _new_secret() -> Secret:
     # A deviceSecret and a productSecret in the vendor's samples: 32 lower-case hex digits or
     # 16 letters and digits. The longer one serves for both.
     return Secret(secrets.token_hex(16))
-
-
-def _random(length: int) -> str:
-    return "".join(secrets.choice(_ALPHANUMERIC) for _ in range(length))

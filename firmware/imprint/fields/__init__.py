@@ -1,0 +1,1 @@
+"""What an identity may hold, a module a journey: see imprint.identity."""

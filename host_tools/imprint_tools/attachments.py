@@ -1,0 +1,184 @@
+"""What lies beside an identity in a unit's NVS: the root CA, a client certificate and its key.
+
+A source names a file, PEM or DER; what goes to the unit is DER, which is smaller and all that
+MicroPython takes. A private key is a Secret from the moment it is read.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_der_private_key,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import NameOID
+
+from imprint_tools.errors import IdentityError
+from imprint_tools.secret import Secret
+
+_FILE_BYTES_MAX = 64 << 10
+_BLOB_BYTES_MAX = 4000  # what one page of NVS holds
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One attachment: what the file is to a person, and what makes the blob of its bytes."""
+
+    what: str
+    parse: Callable[[bytes, Path, dt.datetime], bytes | Secret]
+
+
+def load(name: str, path: Path, *, now: dt.datetime | None = None) -> bytes | Secret:
+    """The blob for the attachment `name` from a file. Raises IdentityError."""
+    blob = KINDS[name].parse(read(path, _FILE_BYTES_MAX), path, now or dt.datetime.now(dt.UTC))
+    size = len(blob.reveal() if isinstance(blob, Secret) else blob)
+    if size > _BLOB_BYTES_MAX:
+        raise IdentityError(
+            f"{path}: is {size} bytes as DER, and a unit's NVS takes {_BLOB_BYTES_MAX}",
+            next_step="Use a smaller one; EC P-256 is a tenth of RSA.",
+        )
+    return blob
+
+
+def agree(blobs: Mapping[str, bytes | Secret], fields: Mapping[str, Any], origin: str) -> None:
+    """Hold certificate, key and registration id against each other. Raises IdentityError."""
+    chain, key = blobs.get("client_cert"), blobs.get("client_key")
+    if not isinstance(chain, bytes) or not isinstance(key, Secret):
+        return
+    leaf = x509.load_der_x509_certificate(chain)
+    form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    ours = load_der_private_key(key.reveal(), None).public_key()
+    if leaf.public_key().public_bytes(*form) != ours.public_bytes(*form):
+        raise IdentityError(
+            f"{origin}: client_key is not the key of client_cert",
+            next_step="Take both from the same issue.",
+        )
+    wanted = fields.get("registration_id")
+    names = [str(a.value) for a in leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    if wanted is not None and names != [wanted]:
+        raise IdentityError(
+            f"{origin}: the certificate's common name is not the registration_id {wanted}",
+            next_step="DPS wants them equal: issue the certificate for that id.",
+        )
+
+
+def read(path: Path, limit: int) -> bytes:
+    """The file's bytes. Raises IdentityError: it cannot be read, or is larger than `limit`."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise IdentityError(f"{path}: {error.strerror}") from None
+    except ValueError:  # a NUL or a lone surrogate in the name
+        raise IdentityError(f"{str(path)!a}: is not a file's name") from None
+    if len(data) > limit:
+        raise IdentityError(f"{path}: is larger than {limit} bytes")
+    return data
+
+
+def _root_ca(data: bytes, path: Path, now: dt.datetime) -> bytes:
+    """The one CA certificate. Refused: more or fewer than one, one that is not a CA's, one outside
+    its dates."""
+    certificate = _certificate(data, path)
+    _check_dates(certificate, path, now, "root CA", "Take the root CA that the cloud uses today.")
+    if not _is_ca(certificate):
+        raise IdentityError(
+            f"{path}: the certificate is not a CA's (no basicConstraints CA:TRUE)",
+            next_step="Give the root that signed the server's certificate, not the server's own.",
+        )
+    return certificate.public_bytes(Encoding.DER)
+
+
+def _client_cert(data: bytes, path: Path, now: dt.datetime) -> bytes:
+    """The unit's own certificate: the first of a PEM file, which may hold its issuers after it."""
+    certificate = _certificate(data, path, several=True)
+    _check_dates(certificate, path, now, "certificate", "Issue a new one for the unit.")
+    if _is_ca(certificate):
+        raise IdentityError(
+            f"{path}: the first certificate is a CA's", next_step="Give the unit's own, the leaf."
+        )
+    return certificate.public_bytes(Encoding.DER)
+
+
+def _client_key(data: bytes, path: Path, _now: dt.datetime) -> Secret:
+    """An EC or RSA private key, not encrypted, as DER in the form that every mbedTLS reads."""
+    problem = "is not a private key in PEM or DER"
+    try:
+        load_key = load_pem_private_key if b"-----BEGIN " in data else load_der_private_key
+        key = load_key(data, None)
+        if isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+            form = PrivateFormat.TraditionalOpenSSL
+            return Secret(key.private_bytes(Encoding.DER, form, NoEncryption()))
+        problem = "is neither an EC nor an RSA key"
+    except TypeError:
+        problem = "is encrypted"
+    except ValueError:
+        pass
+    raise IdentityError(
+        f"{path}: {problem}", next_step="Give the unit's private key, EC P-256, not encrypted."
+    )
+
+
+KINDS = {
+    "root_ca": Kind("path of a PEM or DER certificate", _root_ca),
+    "client_cert": Kind("path of the unit's certificate, PEM or DER", _client_cert),
+    "client_key": Kind("path of the unit's private key, PEM or DER", _client_key),
+}
+
+
+def _certificate(data: bytes, path: Path, *, several: bool = False) -> x509.Certificate:
+    if b"PRIVATE KEY-----" in data:
+        raise IdentityError(
+            f"{path}: holds a private key",
+            next_step="Give the certificate alone; its key has a file of its own.",
+        )
+    count = 0
+    try:
+        if b"-----BEGIN " not in data:
+            return x509.load_der_x509_certificate(data)
+        found = x509.load_pem_x509_certificates(data)
+        if len(found) == 1 or (found and several):
+            return found[0]
+        count = len(found)
+    except ValueError:
+        count = 0
+    if count:
+        raise IdentityError(
+            f"{path}: holds {count} certificates, and a unit trusts exactly one",
+            next_step="Keep the root's certificate only.",
+        )
+    raise IdentityError(f"{path}: is not an X.509 certificate in PEM or DER")
+
+
+def _check_dates(
+    certificate: x509.Certificate, path: Path, now: dt.datetime, what: str, expired: str
+) -> None:
+    if now > certificate.not_valid_after_utc:
+        raise IdentityError(
+            f"{path}: the {what} expired on {certificate.not_valid_after_utc:%Y-%m-%d}",
+            next_step=expired,
+        )
+    if now < certificate.not_valid_before_utc:
+        raise IdentityError(
+            f"{path}: the {what} is valid from {certificate.not_valid_before_utc:%Y-%m-%d} on",
+            next_step="Check this computer's clock.",
+        )
+
+
+def _is_ca(certificate: x509.Certificate) -> bool:
+    try:
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+        return False
+    return constraints.value.ca
