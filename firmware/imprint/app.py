@@ -298,9 +298,10 @@ class App:
 
     def _box(self) -> "Outbox":
         if self._outbox is None:
+            from imprint.folder import FolderStore
             from imprint.outbox import Outbox
 
-            self._outbox = Outbox(port.FolderStore(_OUTBOX), _OUTBOX_MAX)
+            self._outbox = Outbox(FolderStore(_OUTBOX), _OUTBOX_MAX)
         return self._outbox
 
 

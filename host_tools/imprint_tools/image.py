@@ -11,6 +11,7 @@ Same input, same bytes: nothing here reads a clock, a random number or the order
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import struct
@@ -64,10 +65,16 @@ def mpy_files(firmware_dir: Path) -> dict[str, bytes]:
     }
     # An empty __init__ would do nothing, and its names would stay in the board's RAM.
     return {
-        module.replace(".", "/") + ".mpy": compile_mpy(text.encode(), module)
+        module.replace(".", "/") + ".mpy": compile_mpy(
+            text.encode(), module.removesuffix(".__init__")
+        )
         for module, text in shorten(modules).items()
-        if text
+        if not _is_empty(text)
     }
+
+
+def _is_empty(text: str) -> bool:
+    return all(isinstance(node, ast.Expr) for node in ast.parse(text).body)  # a docstring
 
 
 def compile_mpy(source: bytes, name: str) -> bytes:

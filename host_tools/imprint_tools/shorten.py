@@ -2,13 +2,15 @@
 
 MicroPython keeps every name of an imported module in RAM for ever, `_take_unsolicited` as well as
 `sendto`: in a heap of 64 kB they took 17 kB. What begins with an underscore is a module's own
-business, and so are the arguments of its private functions. Those names become `_a`, `_b` ..., the
-same ones in every module, on their way from the source to the .mpy. Lines stay where they are, so a
-traceback (file and line) reads against the source as before.
+business; and what an argument without a default is called is its function's, as long as no call
+in the firmware names it. These become `_a`, `_b` ..., the same ones in every module, on their way
+from source to .mpy; so on a board such arguments are given by position. Lines stay where they
+are: a traceback (module and line) reads against the source as before.
 
-A class shares its names with those it inherits from: a module goes on with the table of the modules
-that its base classes come from. One that inherits from a foreign library keeps its names, since the
-library's own are not known here. Strings are never touched: no private name is looked up by one.
+A class shares its names with those it inherits from: a module goes on with the table of the
+modules that its base classes come from. One that inherits from a foreign library keeps its names,
+since the library's own are not known here. Strings are never touched: no private name is looked
+up by one.
 """
 
 from __future__ import annotations
@@ -19,15 +21,23 @@ import string
 import tokenize
 from collections.abc import Container, Iterator, Mapping
 
-Functions = ast.FunctionDef | ast.AsyncFunctionDef
+# A constant whose name begins with an underscore leaves nothing behind.
+_LEAVES_NOTHING = {"TYPE_CHECKING": "_TYPE_CHECKING"}
+
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+_FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def shorten(sources: Mapping[str, str]) -> dict[str, str]:
-    """The modules by their dotted names, each with short private names.
+def shorten(sources: Mapping[str, str], *, arguments: bool = True) -> dict[str, str]:
+    """The modules by their dotted names, each with short private names. Without `arguments`,
+    those of public functions keep theirs.
 
     Raises ValueError: a module inherits from two others whose names differ.
     """
     trees = {module: ast.parse(text) for module, text in sources.items()}
+    keywords = {word for tree in trees.values() for word in _keywords(tree)}
+    if not arguments:
+        keywords |= {word for tree in trees.values() for word in _of_public_functions(tree)}
     tables: dict[str, dict[str, str] | None] = {}
 
     def table(module: str) -> dict[str, str] | None:
@@ -35,17 +45,16 @@ def shorten(sources: Mapping[str, str]) -> dict[str, str]:
             return None
         if module not in tables:
             bases = sorted(set(_imported_bases(trees[module], trees)))
-            inherited = [table(base) for base in bases]
-            known = _joined(module, inherited)
+            known = _joined(module, [table(base) for base in bases])
             if known is not None:
-                for name in _private(sources[module], trees[module]):
+                for name in _private(sources[module], trees[module], keywords):
                     if name not in trees:  # a module's own name is its file's
                         known.setdefault(name, _short(len(known)))
             tables[module] = known
         return tables[module]
 
     return {
-        module: _renamed(text, trees[module], table(module) or {})
+        module: _renamed(text, trees[module], keywords, (table(module) or {}) | _LEAVES_NOTHING)
         for module, text in sources.items()
     }
 
@@ -57,7 +66,8 @@ def _joined(module: str, tables: list[dict[str, str] | None]) -> dict[str, str] 
         if table is None:
             return None
         joined |= table
-    if len(set(joined.values())) < len(joined) or any(not t.items() <= joined.items() for t in tables if t):
+    agree = all(table.items() <= joined.items() for table in tables if table)
+    if not agree or len(set(joined.values())) < len(joined):
         raise ValueError(f"{module} inherits from modules with different private names")
     return joined
 
@@ -79,14 +89,28 @@ def _imported_bases(tree: ast.Module, own: Container[str]) -> Iterator[str]:
                     yield origin[name]
 
 
-def _private(text: str, tree: ast.Module) -> Iterator[str]:
-    """Private names, and the arguments of private functions, in the order of the text."""
+def _keywords(tree: ast.Module) -> Iterator[str]:
+    """The names by which calls give arguments."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield from (keyword.arg for keyword in node.keywords if keyword.arg)
+
+
+def _of_public_functions(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, _FUNCTION) and not _is_private(node.name):
+            yield from (argument.arg for argument in node.args.args)
+
+
+def _private(text: str, tree: ast.Module, keywords: Container[str]) -> Iterator[str]:
+    """Private names, and those of arguments that nobody gives by name."""
     constants = set(_constants(tree))
     for token in _tokens(text):
         if _is_private(token.string) and token.string not in constants:
             yield token.string
-    for function in _private_functions(tree):
-        yield from _arguments(function)
+    for node in ast.walk(tree):
+        if isinstance(node, _FUNCTION):
+            yield from _arguments(node, keywords)
 
 
 def _constants(tree: ast.Module) -> Iterator[str]:
@@ -97,27 +121,31 @@ def _constants(tree: ast.Module) -> Iterator[str]:
                 yield from (ast.unparse(target) for target in node.targets)
 
 
-def _private_functions(tree: ast.Module) -> Iterator[Functions]:
-    called = {keyword.arg for node in ast.walk(tree) if isinstance(node, ast.Call)
-              for keyword in node.keywords}  # fmt: skip
-    for node in ast.walk(tree):
-        if isinstance(node, Functions) and _is_private(node.name):
-            if not called & set(_arguments(node)) and not node.args.kwonlyargs:
-                yield node
+def _arguments(function: _Function, keywords: Container[str]) -> set[str]:
+    required = function.args.args
+    if not _is_private(function.name):
+        required = required[: len(required) - len(function.args.defaults)]
+    names = {argument.arg for argument in required}
+    return {name for name in names - {"self", "cls"} if name not in keywords and name[0] != "_"}
 
 
-def _arguments(function: Functions) -> list[str]:
-    names = [argument.arg for argument in function.args.args]
-    return [name for name in names if name != "self" and not name.startswith("_")]
-
-
-def _renamed(text: str, tree: ast.Module, table: Mapping[str, str]) -> str:
+def _renamed(
+    text: str, tree: ast.Module, keywords: Container[str], table: Mapping[str, str]
+) -> str:
     lines = text.splitlines(keepends=True)
-    places = {(t.start[0], t.start[1]): t.string for t in _tokens(text) if _is_private(t.string)}
-    for function in _private_functions(tree):
-        arguments = set(_arguments(function))
+    places = {
+        token.start: token.string
+        for token in _tokens(text)
+        if _is_private(token.string) or token.string in _LEAVES_NOTHING
+    }
+    for function in ast.walk(tree):
+        if not isinstance(function, _FUNCTION):
+            continue
+        arguments = _arguments(function, keywords)
         for node in ast.walk(function):
-            name = node.arg if isinstance(node, ast.arg) else getattr(node, "id", None)
+            if not isinstance(node, ast.arg | ast.Name):
+                continue
+            name = node.arg if isinstance(node, ast.arg) else node.id
             if name in arguments:
                 # ast counts in bytes, tokenize in characters
                 before = lines[node.lineno - 1].encode()[: node.col_offset]

@@ -8,23 +8,19 @@ Two ways to a session:
 
 The DTLS handshake is the login; a path is `/topic` and the MQTT topic; a payload is MQTT's. No
 vendor's SDK speaks CoAP, so all is by the vendor's documents ("CoAP DTLS", editions 2.1 to 2.4),
-and what they leave open is inferred:
+and what they leave open is inferred (enos_coap_login.py, too):
 
     port                5684, RFC 7252's; the identity may name another
-    secret's encoding   UTF-8
     events, attributes  at the paths that the rule gives (enos_coap_events.py)
     2.04 with a reply   accepted at CoAP's level only: its `code` counts as well
     4.01                the session is no longer authenticated: a new handshake
     Content-Format      none is sent; Block1 as RFC 7959 has it, for what exceeds a message of 1 KB
 """
 
-import hashlib
-
 from micropython import const
 
 from imprint import canonical
 from imprint.errors import ImprintError, SetupError, WeatherError
-from imprint.secret import Secret
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -33,7 +29,7 @@ if TYPE_CHECKING:
 
 SESSION = "coap_session"  # of imprint.net
 # Needed once, or seldom: see app
-PASSING = ("imprint.clouds.enos_coap_activation", "imprint.clouds.enos_coap_commands")
+PASSING = ("imprint.clouds.enos_coap_login", "imprint.clouds.enos_coap_commands")
 
 # EnOS takes messages of 1 KB at most, head and options included: what a request of the longest
 # path leaves for its payload, and the largest block below that (2 ** (5 + 4) bytes).
@@ -58,48 +54,6 @@ _FORBIDDEN = const(506)
 _REPORT_REFUSED = const(601)
 _REPORT_DEFERRED = const(602)
 _DEVICE_DISABLED = const(603)
-
-
-# --- Who the unit is: enos_coap_activation.py, too
-
-
-def needs_activation(identity: "Identity", credential: dict | None) -> bool:
-    """Whether the unit has no secret of its own: none is burned, and none is held that was issued
-    to this product and device key."""
-    if identity.secure_mode == 2:
-        return False
-    return not (
-        credential
-        and credential.get("product_key") == identity.product_key
-        and credential.get("device_key") == identity.device_key
-    )
-
-
-def psk_identity(identity: "Identity", credential: dict | None) -> bytes:
-    """`product key,device key,mode,lifetime`: what the handshake names the key by."""
-    mode = 3 if needs_activation(identity, credential) else 2
-    return b"%s,%s,%d,%d" % (
-        identity.product_key.encode(),
-        (identity.device_key or "").encode(),
-        mode,
-        identity.lifetime_s,
-    )
-
-
-def psk_key(identity: "Identity", credential: dict | None) -> Secret:
-    """The 16 bytes that prove it."""
-    if identity.secure_mode == 2:
-        secret = identity.device_secret.reveal()
-    elif credential is None or needs_activation(identity, credential):
-        secret = identity.product_secret.reveal()
-    else:
-        secret = credential["device_secret"].encode()
-    return derive_psk(secret)
-
-
-def derive_psk(secret: bytes) -> Secret:
-    """Bytes 9 to 24, counted from 1, of the secret's SHA-256."""
-    return Secret(hashlib.sha256(secret).digest()[8:24])
 
 
 # --- Reports
@@ -151,20 +105,6 @@ def report_refused(code: int, payload: bytes) -> ImprintError | None:
     if number == 429 or 500 <= number < 600:
         return WeatherError(_REPORT_DEFERRED, detail, number)
     return SetupError(_REPORT_REFUSED, detail, number)
-
-
-def report_due_ms(identity: "Identity", transmit_span_ms: int) -> int:
-    """How long after the start of the last answered request the next report is due, at the latest.
-
-    That is the unit's own interval, or less where the cloud would take it for offline: it does so
-    when nothing was exchanged for the lifetime, counted (it is not said from where) at the
-    earliest from our first transmission. So the report leaves `transmit_span_ms`
-    (MAX_TRANSMIT_SPAN) for its retransmissions, though no more than half of the lifetime. No
-    message for keeping alive is documented, and a report is as good: one message a lifetime.
-    """
-    lifetime_ms = identity.lifetime_s * 1000
-    silence_ms = lifetime_ms - min(transmit_span_ms, lifetime_ms // 2)
-    return min(identity.interval_s * 1000, silence_ms)
 
 
 # --- Commands. The cloud keeps them until the unit says something: any response may name one.

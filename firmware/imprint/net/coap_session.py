@@ -55,9 +55,9 @@ class Session:
         from imprint.wire.coap.params import nb_iot
 
         span_ms = nb_iot(identity.ack_timeout_s).MAX_TRANSMIT_SPAN_MS
-        self.period_ms = cloud.report_due_ms(identity, span_ms)
         self._identity = identity
         self._cloud = cloud
+        self.period_ms = self._part("_login").report_due_ms(identity, span_ms)
         self._unit = unit
         self._link: "Cellular | None" = None
         self._client: "Client | None" = None  # the session
@@ -73,25 +73,28 @@ class Session:
             self._link = Cellular(self._identity, self._unit)
         self._unit.free(*_STACK)
         imei = self._link.start()
-        self._identity.device_key = self._part("_activation").device_key(self._identity, imei)
+        self._identity.device_key = self._part("_login").device_key(self._identity, imei)
+        self._unit.free()
         self._link.up()
-        self._unit.free(*self._link.passing)
+        self._link.release()
 
     def fits(self, record: "dict | None") -> bool:
-        return not self._cloud.needs_activation(self._identity, record)
+        return not self._part("_login").needs_activation(self._identity, record)
 
     def register(self) -> dict:
         self._open(None)
-        activation = self._part("_activation")
-        response = self._client.request(*activation.activation_request(self._identity))
-        record = activation.activation_answer(self._identity, response.code, response.payload)
+        request = self._part("_login").activation_request(self._identity)
+        self._unit.free()
+        response = self._client.request(*request)
         self.close()
-        return record
+        self._unit.free(*_STACK)
+        login = self._part("_login")
+        return login.activation_answer(self._identity, response.code, response.payload)
 
     def login(self, record: "dict | None") -> None:
         self._open(record)
         self._link.save_power(self.period_ms)
-        self._unit.free(*self._link.passing)
+        self._link.release()
 
     def report(self, number: int, values: dict) -> bytes:
         at_ms = port.unix_ms() if port.clock_is_set() else None  # else the cloud's clock counts
@@ -123,14 +126,20 @@ class Session:
     def _open(self, record: "dict | None") -> None:
         cloud, burned, unit = self._cloud, self._identity, self._unit
         unit.free(*_STACK)
-        self._link.provide(cloud.psk_identity(burned, record), cloud.psk_key(burned, record))
-        unit.free(*self._link.passing)
+        login = self._part("_login")
+        psk_identity = login.psk_identity(burned, record)
+        key = login.psk_key(burned, record)
+        del login  # else it would stay
+        unit.free()
+        self._link.provide(psk_identity, key)
+        host: "Any" = burned.host  # not None in this journey
+        socket = self._link.open(host, burned.port)
+        self._link.release()
         from imprint.net.coap_client import Client
         from imprint.wire.coap.params import nb_iot
 
-        host: "Any" = burned.host  # not None in this journey
         self._client = Client(
-            self._link.open(host, burned.port),
+            socket,
             None,  # the session knows its one peer
             nb_iot(burned.ack_timeout_s),
             os.urandom,
@@ -141,7 +150,7 @@ class Session:
         self._handshakes += 1
         port.emit("session", n=self._handshakes)
 
-    def _request(self, code: int, segments: list, payload: bytes = b"") -> Message:
+    def _request(self, code: int, segments: list, payload: bytes = b"") -> "Message":
         # Any response may name a command that waits for us.
         self._link.wake()
         response = self._client.request(code, segments, payload)
@@ -176,5 +185,5 @@ class Session:
         self._request(*commands.command_reply(segments, number, code, data))
 
     def _part(self, name: str) -> "Any":
-        # Of the cloud's modules: by its name, since it leaves the memory when it has done its part.
+        # Of the cloud's modules; not kept, since it leaves the memory when it has done its part.
         return __import__(self._cloud.__name__ + name, None, None, ("*",))

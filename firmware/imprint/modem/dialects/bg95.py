@@ -17,7 +17,6 @@ stays, and is not written again at each boot. `tag` is the SSL context, 0 to 5.
 
 from micropython import const
 
-from imprint.errors import WeatherError
 from imprint.modem.dialects.common import Common, fields, length, maybe, number
 from imprint.modem.engine import Command
 
@@ -25,13 +24,8 @@ TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from imprint.modem.engine import Talk
 
-_NEGOTIATE_S = const(120)  # 10 to 300
-_OPEN_MS = const(280000)  # 150 s for the network, then the handshake
 _READ_MAX = const(1500)
 _PLAIN = const(6)  # handles from here on are plain sockets
-
-# errors.py
-_SESSION_REFUSED = const(229)
 
 
 class Dialect(Common):
@@ -69,37 +63,6 @@ class Dialect(Common):
             words = fields(line)
             return ("psm", number(words, 0), number(words, 1))
         return super().parse_urc(line)
-
-    def open_dtls(self, host: str, port: int, tag: int) -> "Talk":
-        """Handshake in context `tag`; its number is the handle too. WeatherError: no session."""
-        for setting, value in (
-            (b"ciphersuite", b"0X%04X" % self.suite),
-            (b"dtlsversion", b"1"),  # DTLS 1.2
-            (b"dtls", b"1"),
-            (b"seclevel", b"0"),
-            (b"negotiatetime", b"%d" % _NEGOTIATE_S),
-        ):
-            yield Command(b'AT+QSSLCFG="%s",%d,%s' % (setting, tag, value))
-        line = b'AT+QSSLOPEN=1,%d,%d,"%s",%d,0' % (tag, tag, host.encode(), port)
-        return (yield from self._open(line, b"+QSSLOPEN: %d," % tag, tag, host))
-
-    def open_udp(self, host: str, port: int) -> "Talk":
-        """A plain UDP socket, connected; returns the handle."""
-        line = b'AT+QIOPEN=1,0,"UDP","%s",%d,0,0' % (host.encode(), port)
-        return (yield from self._open(line, b"+QIOPEN: 0,", _PLAIN, host))
-
-    def _open(self, line: bytes, until: bytes, handle: int, host: str) -> "Talk":
-        try:
-            lines = yield Command(line, _OPEN_MS, until=until)
-            error_code = number(fields(lines[-1]), 1)
-        except WeatherError as error:
-            if error.code not in (221, 223):
-                raise
-            error_code = error.number if error.number is not None else -1
-        if error_code != 0:
-            yield from self.close(handle)
-            raise WeatherError(_SESSION_REFUSED, host, error_code)
-        return handle
 
     def send(self, handle: int, data: bytes) -> "Talk":
         """One datagram. WeatherError: it was not sent, or nobody knows."""

@@ -1,13 +1,13 @@
 """What every family says alike while a session runs, and how a dialect is made. Pure.
 
-A dialect has two halves, so that a small heap holds one at a time (modem.dialects):
+A dialect has three parts, so that a small heap holds one at a time (see modem.dialects):
 
-    Dialect   what a running session needs: open, send, receive, close, and what URCs mean
-    Setup     what comes before: power up, attach, provision (common_setup.py, and `FAMILY_setup.py`)
+    Setup     power up, identify, attach (common_setup.py, FAMILY_setup.py)
+    Dialer    provision the key, open a session (common_dial.py, FAMILY_dial.py)
+    Dialect   what is said in a session, and what URCs mean; the other two have it
 
 Methods that talk are generators for an `Engine`: they yield Commands and return the result.
 
-    open_dtls(host, port, tag) -> handle        open_udp(host, port) -> handle
     send(handle, data)    receive(handle, limit) -> bytes or None    close(handle)
 
 `parse_urc(line, data)` tells what a URC means:
@@ -30,9 +30,8 @@ TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from imprint.modem.engine import Command, Talk
 
-# IANA's TLS cipher suites (RFC 6655, RFC 5487).
-PSK_AES128_CCM_8 = const(0xC0A8)
-PSK_AES128_CBC_SHA256 = const(0x00AE)
+# IANA's TLS cipher suites (RFC 6655, RFC 5487): 0x00AE is PSK-AES128-CBC-SHA256.
+_PSK_AES128_CCM_8 = const(0xC0A8)
 
 _MODEM_REFUSED = const(223)  # errors.py
 
@@ -50,7 +49,7 @@ class Common:
     CID = 1  # of the PDP context
     PSM_SLEEP_KEEPS_SESSION = False
 
-    def __init__(self, suite: int = PSK_AES128_CCM_8) -> None:
+    def __init__(self, suite: int = _PSK_AES128_CCM_8) -> None:
         self.suite = suite
         self.rat = "nb-iot"  # or "lte-m"
         self.eol = b"\r"

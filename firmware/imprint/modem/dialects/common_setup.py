@@ -1,17 +1,4 @@
-"""From power-on to an attached modem with its key in place, by 3GPP's commands (TS 27.007). Pure.
-
-A family overrides what it says otherwise, and adds
-
-    provision_psk(tag, identity, key: Secret, marker) -> marker, None: it has to be repeated
-                                                          after each power_up
-
-A marker says what was provisioned, so that it is not written at every boot (the stores are flash
-in the modem): keep what provision_psk returns, give it back the next time. If a session is then
-refused, give None once: the modem may have been exchanged.
-"""
-
-import binascii
-import hashlib
+"""From power-on to an attached modem: what every family says alike, by TS 27.007. Pure."""
 
 from micropython import const
 
@@ -178,9 +165,3 @@ def _answers_cereg(line: bytes) -> bool:
     # The answer is <n>,<stat>...; a URC is <stat>[,"tac"...]: its second field is no bare number.
     text = line.partition(b":")[2].split(b",")
     return len(text) > 1 and text[1].strip().isdigit()
-
-
-def fingerprint(identity: bytes, key: Secret) -> str:
-    """Of what is provisioned, for markers; tells nothing about the key."""
-    digest = hashlib.sha256(identity + b"\0" + key.reveal()).digest()
-    return binascii.hexlify(digest[:8]).decode()

@@ -18,15 +18,8 @@ import binascii
 
 from micropython import const
 
-from imprint.errors import ImprintError, ProtocolError, WeatherError
-from imprint.modem.dialects.common import (
-    PSK_AES128_CCM_8,
-    Common,
-    fields,
-    length,
-    maybe,
-    number,
-)
+from imprint.errors import ProtocolError
+from imprint.modem.dialects.common import Common, fields, length, maybe, number
 from imprint.modem.engine import Command
 
 TYPE_CHECKING = const(False)
@@ -34,18 +27,11 @@ if TYPE_CHECKING:
     from imprint.modem.dialects.nrf91_slm import Proxy
     from imprint.modem.engine import Talk
 
-# #XSSOCKETOPT
-_SESSION_CACHE = const(12)
-_CID = const(14)
-_HANDSHAKE_TIMEOUT = const(18)
-
-_HANDSHAKE_S = const(123)  # the longest that can be set; NB-IoT in bad coverage needs it
-_CONNECT_MS = const(160000)  # DNS and handshake
+_PSK_AES128_CCM_8 = const(0xC0A8)
 _SEND_MS = const(35000)  # the modem gives up after 30 s
 
 # errors.py
 _MODEM_GARBAGE = const(222)
-_SESSION_REFUSED = const(229)
 
 
 class Dialect(Common):
@@ -56,13 +42,13 @@ class Dialect(Common):
     CID = 0
     PSM_SLEEP_KEEPS_SESSION = True
 
-    def __init__(self, suite: int = PSK_AES128_CCM_8) -> None:
+    def __init__(self, suite: int = _PSK_AES128_CCM_8) -> None:
         super().__init__(suite)
         self.eol = b"\r\n"
         self.peer_verify = 0
         self.cid = 2
         self.classic: "Proxy | None" = None  # nrf91_slm.Proxy, if that is what answers
-        self._inbox: list = []  # (handle, datagram) that came as URCs
+        self.inbox: list = []  # (handle, datagram) that came as URCs
 
     def raw_after(self, line: bytes) -> int:
         if line.startswith(b"#XRECV:"):
@@ -79,50 +65,8 @@ class Dialect(Common):
         if line.startswith(b"#XUDPCLI:") and b"not connected" in line:
             return ("closed", 0)
         if line in self.BOOT:
-            self._inbox.clear()
+            self.inbox.clear()
         return super().parse_urc(line)
-
-    def open_dtls(self, host: str, port: int, tag: int) -> "Talk":
-        """Handshake with the PSK of that tag; returns the handle. Blocks the modem meanwhile.
-
-        WeatherError: no session, for whatever reason (the modem says none)."""
-        if self.classic:
-            return (yield from self.classic.open(host, port, tag))
-        lines = yield Command(
-            b"AT#XSSOCKET=1,2,0,%d,%d" % (tag, self.peer_verify), prefix=b"#XSSOCKET:"
-        )
-        handle = _handle(lines[0])
-        for name, value in (
-            (_HANDSHAKE_TIMEOUT, _HANDSHAKE_S),
-            (_CID, self.cid),
-            (_SESSION_CACHE, 1),
-        ):
-            # Refused by older modem firmware, the session does without.
-            yield from maybe(Command(b"AT#XSSOCKETOPT=%d,1,%d,%d" % (handle, name, value)))
-        return (yield from self._connect(handle, host, port))
-
-    def open_udp(self, host: str, port: int) -> "Talk":
-        """A plain UDP socket, connected; returns the handle."""
-        if self.classic:
-            return (yield from self.classic.open(host, port, None))
-        lines = yield Command(b"AT#XSOCKET=1,2,0", prefix=b"#XSOCKET:")
-        return (yield from self._connect(_handle(lines[0]), host, port))
-
-    def _connect(self, handle: int, host: str, port: int) -> "Talk":
-        self._inbox = [item for item in self._inbox if item[0] != handle]
-        try:
-            yield Command(b"AT#XRECVCFG=%d,1,1" % handle)
-            yield Command(
-                b'AT#XCONNECT=%d,"%s",%d' % (handle, host.encode(), port),
-                _CONNECT_MS,
-                prefix=b"#XCONNECT:",
-            )
-        except ImprintError as error:
-            if error.code in (220, 227):  # no modem to close anything in
-                raise
-            yield from self.close(handle)
-            raise WeatherError(_SESSION_REFUSED, host, error.number)
-        return handle
 
     def send(self, handle: int, data: bytes) -> "Talk":
         """One datagram. WeatherError: it was not sent, or nobody knows."""
@@ -139,9 +83,9 @@ class Dialect(Common):
 
     def receive(self, handle: int, limit: int) -> "Talk":
         """The oldest datagram that came, cut to `limit` bytes, or None. Asks nothing."""
-        for index in range(len(self._inbox)):
-            if self._inbox[index][0] == handle:
-                return self._inbox.pop(index)[1][:limit]
+        for index in range(len(self.inbox)):
+            if self.inbox[index][0] == handle:
+                return self.inbox.pop(index)[1][:limit]
         return None
         yield  # a generator, as the other families' is
 
@@ -160,14 +104,7 @@ class Dialect(Common):
                 data = binascii.unhexlify(data)
             except ValueError:
                 return None
-        if len(self._inbox) >= 8:
-            self._inbox.pop(0)  # datagrams may be lost
-        self._inbox.append((handle, data))
+        if len(self.inbox) >= 8:
+            self.inbox.pop(0)  # datagrams may be lost
+        self.inbox.append((handle, data))
         return ("data", handle, len(data))
-
-
-def _handle(line: bytes) -> int:
-    handle = number(fields(line), 0)
-    if handle is None:
-        raise ProtocolError(_MODEM_GARBAGE, "AT#XSSOCKET")
-    return handle

@@ -21,23 +21,21 @@ import binascii
 
 from micropython import const
 
-from imprint.errors import ProtocolError, WeatherError
-from imprint.modem.dialects.common import PSK_AES128_CCM_8, Common, fields, maybe, number
-from imprint.modem.engine import Command, Wait
+from imprint.errors import ProtocolError
+from imprint.modem.dialects.common import Common, fields, maybe, number
+from imprint.modem.engine import Command
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from imprint.modem.engine import Talk
 
-_CONNECT_MS = const(340000)  # the vendor allows 332 s
 _CLOSE_MS = const(40000)
-_DNS_MS = const(70000)
-_SECURE_MS = const(250)  # between +USOSEC and what follows
 _READ_MAX = const(512)  # in hexadecimal mode
+
+_PSK_AES128_CCM_8 = const(0xC0A8)
 
 # errors.py
 _MODEM_GARBAGE = const(222)
-_SESSION_REFUSED = const(229)
 
 
 class Dialect(Common):
@@ -55,7 +53,7 @@ class Dialect(Common):
         b"+UUDNSRN:",
     )
 
-    def __init__(self, suite: int = PSK_AES128_CCM_8) -> None:
+    def __init__(self, suite: int = _PSK_AES128_CCM_8) -> None:
         super().__init__(suite)
         self.model = b""  # Setup.identify() learns it
 
@@ -70,49 +68,6 @@ class Dialect(Common):
         if line.startswith(b"+UUPSDD:"):
             return ("pdp_lost",)
         return super().parse_urc(line)
-
-    def open_dtls(self, host: str, port: int, tag: int) -> "Talk":
-        """Handshake with the profile `tag`; returns the handle. WeatherError: no session."""
-        return (yield from self._open(host, port, tag))
-
-    def open_udp(self, host: str, port: int) -> "Talk":
-        """A plain UDP socket, connected; returns the handle."""
-        return (yield from self._open(host, port, None))
-
-    def _open(self, host: str, port: int, tag: "int | None") -> "Talk":
-        address = yield from self._resolve(host)
-        lines = yield Command(b"AT+USOCR=17", prefix=b"+USOCR:")
-        handle = number(fields(lines[0]), 0)
-        if handle is None:
-            raise ProtocolError(_MODEM_GARBAGE, "AT+USOCR")
-        try:
-            if tag is not None:
-                yield Command(b"AT+USOSEC=%d,1,%d" % (handle, tag))
-                yield Wait(_SECURE_MS)
-            yield Command(b'AT+USOCO=%d,"%s",%d' % (handle, address, port), _CONNECT_MS)
-        except WeatherError as error:
-            if error.code not in (221, 223):
-                raise
-            asked = yield from maybe(Command(b"AT+USOER", prefix=b"+USOER:", least=0))
-            yield from self.close(handle)
-            code = number(fields(asked[0]), 0) if asked else error.number
-            raise WeatherError(_SESSION_REFUSED, host, code)
-        return handle
-
-    def _resolve(self, host: str) -> "Talk":
-        if all([char in "0123456789.:" for char in host]):
-            return host.encode()
-        for _ in range(3):  # an instant refusal says "busy"; asking again changes nothing
-            lines = yield from maybe(
-                Command(b'AT+UDNSRN=0,"%s"' % host.encode(), _DNS_MS, b"+U", 0, _answers_dns)
-            )
-            if lines is not None:
-                line = lines[-1] if lines else (yield Wait(_DNS_MS, b"+UUDNSRN:"))
-                if line and fields(line)[-1].strip(b"."):
-                    return fields(line)[-1]
-                break
-            yield Wait(2000)
-        raise WeatherError(_SESSION_REFUSED, host)
 
     def send(self, handle: int, data: bytes) -> "Talk":
         """One datagram. WeatherError, or ProtocolError (OK without its line): it was not sent,
@@ -136,7 +91,3 @@ class Dialect(Common):
     def close(self, handle: int) -> "Talk":
         """Also of one that is closed."""
         yield from maybe(Command(b"AT+USOCL=%d" % handle, _CLOSE_MS))
-
-
-def _answers_dns(line: bytes) -> bool:
-    return b"DNSRN:" in line[:9]  # some modules answer with the URC's prefix

@@ -18,28 +18,15 @@ A dial that fails can be followed by a second NO CARRIER much later; it ends not
 
 from micropython import const
 
-from imprint.errors import WeatherError
-from imprint.modem.dialects.common import (
-    PSK_AES128_CBC_SHA256,
-    Common,
-    fields,
-    length,
-    maybe,
-    number,
-)
+from imprint.modem.dialects.common import Common, fields, length, maybe, number
 from imprint.modem.engine import Command
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from imprint.modem.engine import Talk
 
-_PLAIN = const(6)  # the connection without a profile
-_CONNECT_S = const(60)
-_DIAL_MS = const(200000)  # _CONNECT_S, then the handshake: always longer than the modem's own
+_PSK_AES128_CBC_SHA256 = const(0x00AE)
 _READ_MAX = const(1500)
-
-# errors.py
-_SESSION_REFUSED = const(229)
 
 
 class Dialect(Common):
@@ -50,7 +37,7 @@ class Dialect(Common):
     URCS = Common.URCS + (b"+SYSSTART", b"+SQNSRING:", b"+SQNSH:", b"+SQNSSHDN")
     PSM_SLEEP_KEEPS_SESSION = True
 
-    def __init__(self, suite: int = PSK_AES128_CBC_SHA256) -> None:
+    def __init__(self, suite: int = _PSK_AES128_CBC_SHA256) -> None:
         super().__init__(suite)
 
     def raw_after(self, line: bytes) -> int:
@@ -68,31 +55,6 @@ class Dialect(Common):
                 return ("closed", handle)
             return ("data", handle, number(words, 1))
         return super().parse_urc(line)
-
-    def open_dtls(self, host: str, port: int, tag: int) -> "Talk":
-        """Dial with the profile `tag`; its number is the handle too. WeatherError: no session."""
-        yield from self.close(tag)  # the profile is tied to a connection while that is closed
-        yield Command(b"AT+SQNSSCFG=%d,1,%d" % (tag, tag))
-        return (yield from self._dial(tag, host, port))
-
-    def open_udp(self, host: str, port: int) -> "Talk":
-        """A plain UDP socket, connected; returns the handle."""
-        yield from self.close(_PLAIN)
-        return (yield from self._dial(_PLAIN, host, port))
-
-    def _dial(self, handle: int, host: str, port: int) -> "Talk":
-        # No idle limit; data announced by its size; binary both ways; command mode.
-        yield Command(b"AT+SQNSCFG=%d,%d,300,0,%d,50" % (handle, self.CID, _CONNECT_S * 10))
-        yield Command(b"AT+SQNSCFGEXT=%d,1,0,0,0,0" % handle)
-        line = b'AT+SQNSD=%d,1,%d,"%s",0,0,1' % (handle, port, host.encode())
-        try:
-            yield Command(line, _DIAL_MS, dials=True)
-        except WeatherError as error:
-            if error.code not in (221, 223):
-                raise
-            yield from self.close(handle)
-            raise WeatherError(_SESSION_REFUSED, host, error.number)
-        return handle
 
     def send(self, handle: int, data: bytes) -> "Talk":
         """One datagram. WeatherError: it was not sent, or nobody knows."""

@@ -1,6 +1,6 @@
 """What a modem tells of SIM and signal, and its power saving; by TS 27.007. Pure.
 
-`setup` is the family's (common_setup.py). All but `psm` and `granted` is for applications and the bench.
+`setup` is the family's (common_setup.py). All but `psm` and `granted` is for applications.
 """
 
 from micropython import const

@@ -1,7 +1,7 @@
 """CoAP's numbers by their names: RFC 7252, RFC 7959.
 
-For whoever talks CoAP through `net.coap_client`. The firmware's own modules repeat the few that they
-need as `_NAME = const(n)`, which leaves nothing in a board's memory; a test compares.
+For whoever talks CoAP through `net.coap_client`. The firmware's own modules repeat the few that
+they need as `_NAME = const(n)`, which leaves nothing in a board's memory; a test compares.
 """
 
 from micropython import const

@@ -1,14 +1,18 @@
-"""EnOS over CoAP, the first power-on: which device this is, and its secret. Pure.
+"""EnOS over CoAP, until a session is there: which device this is, its key, its activation. Pure.
 
-In a session of mode 3 the device fetches its own secret (activation). Inferred, where the documents
-leave it open: any success code counts; the four fields are at the top, or under `params` or `data`.
+In a session of mode 3 the device fetches its own secret. Inferred, where the documents leave it
+open: any success code counts; the four fields are at the top, or under `params` or `data`; the
+secret's encoding is UTF-8.
 """
+
+import hashlib
 
 from micropython import const
 
 from imprint import canonical
 from imprint.clouds.enos_coap import is_number, message_of, names, number_of
 from imprint.errors import ProtocolError, SetupError, WeatherError
+from imprint.secret import Secret
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -43,6 +47,62 @@ def device_key(identity: "Identity", imei: str) -> str:
     if burned and burned != imei:
         raise SetupError(_DEVICE_KEY_MISMATCH, "burned %s, modem %s" % (burned, imei))
     return imei
+
+
+def needs_activation(identity: "Identity", credential: dict | None) -> bool:
+    """Whether the unit has no secret of its own: none is burned, and none is held that was issued
+    to this product and device key."""
+    if identity.secure_mode == 2:
+        return False
+    return not (
+        credential
+        and credential.get("product_key") == identity.product_key
+        and credential.get("device_key") == identity.device_key
+    )
+
+
+def psk_identity(identity: "Identity", credential: dict | None) -> bytes:
+    """`product key,device key,mode,lifetime`: what the handshake names the key by."""
+    mode = 3 if needs_activation(identity, credential) else 2
+    return b"%s,%s,%d,%d" % (
+        identity.product_key.encode(),
+        (identity.device_key or "").encode(),
+        mode,
+        identity.lifetime_s,
+    )
+
+
+def psk_key(identity: "Identity", credential: dict | None) -> Secret:
+    """The 16 bytes that prove it."""
+    if identity.secure_mode == 2:
+        secret = identity.device_secret.reveal()
+    elif credential is None or needs_activation(identity, credential):
+        secret = identity.product_secret.reveal()
+    else:
+        secret = credential["device_secret"].encode()
+    return derive_psk(secret)
+
+
+def derive_psk(secret: bytes) -> Secret:
+    """Bytes 9 to 24, counted from 1, of the secret's SHA-256."""
+    return Secret(hashlib.sha256(secret).digest()[8:24])
+
+
+def report_due_ms(identity: "Identity", transmit_span_ms: int) -> int:
+    """How long after the start of the last answered request the next report is due, at the latest.
+
+    That is the unit's own interval, or less where the cloud would take it for offline: it does so
+    when nothing was exchanged for the lifetime, counted (it is not said from where) at the
+    earliest from our first transmission. So the report leaves `transmit_span_ms`
+    (MAX_TRANSMIT_SPAN) for its retransmissions, though no more than half of the lifetime. No
+    message for keeping alive is documented, and a report is as good: one message a lifetime.
+    """
+    lifetime_ms = identity.lifetime_s * 1000
+    silence_ms = lifetime_ms - min(transmit_span_ms, lifetime_ms // 2)
+    return min(identity.interval_s * 1000, silence_ms)
+
+
+# --- Activation
 
 
 def activation_request(identity: "Identity") -> tuple:
