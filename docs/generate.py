@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from imprint_tools import device_errors
+from imprint_tools import chain_check, device_errors
 from imprint_tools.errors import ImprintError
 from imprint_tools.paths import firmware_dir
 
@@ -24,7 +24,7 @@ _DIAGRAM = re.compile(r"(?<=<!-- onboarding -->\n).*?(?=<!-- /onboarding -->)", 
 _HEAD = """\
 # Errors
 
-Written by `make docs` from `host_tools/imprint_tools/errors.py` and `firmware/imprint/errors.py`.
+Written by `make docs` from `errors.py` of host tools and firmware, and from `chain_check.py`.
 
 ## On the host
 
@@ -34,6 +34,14 @@ Ctrl-C.
 
 | exit status | code | what happened |
 |---|---|---|
+"""
+_GATEWAY_HEAD = """
+## Of a gateway
+
+`imprint gateway check` lists all causes that it finds; the exit status is that of the first.
+
+| exit status | cause | what it is | next step |
+|---|---|---|---|
 """
 _DEVICE_HEAD = """
 ## On the board
@@ -52,12 +60,16 @@ def errors_page() -> str:
         f"| {kind.exit_code} | `{kind.code}` | {_one_line(inspect.getdoc(kind) or '')} |\n"
         for kind in sorted(_descendants(ImprintError), key=lambda kind: kind.exit_code)
     )
+    gateway = "".join(
+        f"| {cause.exit_status} | `{name}` | {cause.what} | {cause.next_step} |\n"
+        for name, cause in chain_check.CAUSES.items()
+    )
     device = "".join(
         f"| {code} | {error.name} | {'yes' if error.retry else 'no'} | {_one_line(error.cause)} "
         f"| {_one_line(error.next_step)} |\n"
         for code, error in sorted(device_errors.table().items())
     )
-    return _HEAD + host + _DEVICE_HEAD + device
+    return _HEAD + host + _GATEWAY_HEAD + gateway + _DEVICE_HEAD + device
 
 
 def readme() -> str:

@@ -50,6 +50,7 @@ class DtlsEcho:
         self._socket.settimeout(0.05)
         self.address: tuple[str, int] = self._socket.getsockname()
         self._over = threading.Event()
+        self._joined = threading.Condition()
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
     def __enter__(self) -> DtlsEcho:
@@ -67,7 +68,10 @@ class DtlsEcho:
         self._socket.close()
 
     def say(self, data: bytes) -> None:
-        """Send to the peer that came last, unasked."""
+        """Send to the peer that came last, unasked: its own end may be done a moment earlier."""
+        with self._joined:
+            if not self._joined.wait_for(lambda: self.peers, 10.0):
+                raise TimeoutError("no peer got through")
         peer = self.peers[-1]
         self._sessions[peer].write(data)
         self._flush(peer, self._sessions[peer])
@@ -119,7 +123,9 @@ class DtlsEcho:
                 return
             self._flush(peer, session)
             if session._handshake_state is HandshakeStep.HANDSHAKE_OVER:
-                self.peers.append(peer)
+                with self._joined:
+                    self.peers.append(peer)
+                    self._joined.notify_all()
         self._answer(peer, session)
 
     def _answer(self, peer: tuple[str, int], session: TLSWrappedBuffer) -> None:

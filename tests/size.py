@@ -47,9 +47,15 @@ ONLY = {
     "enos-gateway": (
         "imprint.clouds.enos_gateway",
         "imprint.clouds.enos_mqtt",
+        "imprint.clouds.enos_rest",
+        "imprint.drivers",
         "imprint.fields.enos_gateway",
         "imprint.net.enos",
+        "imprint.net.http",
         "imprint.net.mqtt",
+        "imprint.subdevices",
+        "imprint.wire.der",
+        "imprint.wire.http",
         "imprint.wire.mqtt",
     ),
     "azure-dps": (
@@ -58,6 +64,7 @@ ONLY = {
         "imprint.net.azure",
         "imprint.net.mqtt",
         "imprint.wire.mqtt",
+        "imprint.wire.percent",
     ),
     "azure-edge": (
         "imprint.clouds.azure",
@@ -65,6 +72,7 @@ ONLY = {
         "imprint.net.azure",
         "imprint.net.mqtt",
         "imprint.wire.mqtt",
+        "imprint.wire.percent",
     ),
 }
 

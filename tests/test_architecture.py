@@ -38,6 +38,10 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "imprint.vault": (PURE, BASE),
     "imprint.outbox": (PURE, BASE),
     "imprint.folder": ({"os"}, set()),
+    "imprint.subdevices": (PURE | {"array"}, BASE),
+    # What is behind a gateway; the serial line is handed in, or made of what the list says.
+    "imprint.drivers": (set(), set()),
+    "imprint.drivers.*": (PURE | {"machine"}, {"imprint.errors", "imprint.port"}),
     "imprint.wire": (set(), set()),
     "imprint.wire.*": (PURE, BASE | {"imprint.ticks", "imprint.wire.*"}),
     "imprint.clouds": (set(), set()),
@@ -58,6 +62,15 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     ),
     "imprint.links.*": ({"micropython", "network"}, {"imprint.errors", "imprint.port"}),
     "imprint.net": (set(), set()),
+    # The edge has sub-devices, what drives them, and a certificate in a vault of its own.
+    "imprint.net.enos_fleet": (
+        PURE | {"io"},
+        BASE | {"imprint.port", "imprint.folder", "imprint.subdevices", "imprint.drivers.*"},
+    ),
+    "imprint.net.enos_session": (
+        PURE,
+        BASE | {"imprint.port", "imprint.vault", "imprint.wire.*", "imprint.net.*"},
+    ),
     # What a kind of journey is made of: its link and its client, for the cloud that it is given.
     "imprint.net.*_session": (
         PURE | {"os", "umqtt.simple"},

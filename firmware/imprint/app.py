@@ -2,9 +2,18 @@
 
 The only composition root: everything below gets what it needs handed in. An own application is
 a module `application` in the file system's root with `read() -> dict` (property identifiers and
-values) and, as it likes, `apply(params: dict)`, where ValueError, TypeError and KeyError answer
-the cloud with 400, and `hear(payload: bytes) -> bytes | None` for messages on the user topic,
-whose result is sent back.
+values) and, as it likes, of
+
+    apply(params: dict)               take on what the cloud sets. ValueError, TypeError and
+                                      KeyError refuse it (400). Azure's twin gets reported what
+                                      it returns, a dict, else what `read` then says of those
+                                      names; a refusal reports nothing
+    hear(payload) -> bytes or None    a message from the cloud; the result is sent back
+    method(name: str, value)          Azure's direct methods: what it returns is the answer (200),
+                                      KeyError says that there is no such method (404), ValueError
+                                      and TypeError refuse the value (400)
+    properties(values: dict) -> dict  text to go with the report `values`, for a cloud that routes
+                                      by it (Azure)
 """
 
 import binascii
@@ -39,9 +48,12 @@ _GC_THRESHOLD = const(1024)  # bytes allocated between collections: garbage must
 # errors.py
 _CERTIFICATE_DATE_WRONG = const(310)
 _REGISTRATION_UNANSWERED = const(405)
+_CLOCK_SKEWED = const(441)
 _LOGIN_REFUSED = const(502)
 _FORBIDDEN = const(506)
 _DEVICE_DISABLED = const(603)
+
+_DOUBTS_CLOCK = (_CERTIFICATE_DATE_WRONG, _CLOCK_SKEWED)
 
 # A message in the outbox: whether it was sent before, its id, its payload.
 _SENT = const(1)
@@ -78,7 +90,12 @@ class App:
         """`feed` is the watchdog's; no wait in here is longer than its patience."""
         self.feed = feed
         self.store = port.NvsStore()
-        self.read, self.apply, self.hear = _application()
+        application = _application()
+        self.read = getattr(application, "read", _vital_signs)
+        self.apply = getattr(application, "apply", _refuse)
+        self.hear = getattr(application, "hear", _ignore)
+        self.method = getattr(application, "method", _no_method)
+        self.properties = getattr(application, "properties", _no_properties)
         self._backoff = Backoff(os.urandom, _RETRY_MS, _RETRY_CEILING_MS)
         self._identity: "Identity | None" = None
         self._session: "Any" = None  # the journey's kind of session
@@ -118,7 +135,7 @@ class App:
                 self.close()
                 self._error = error
                 event = o.FAILED if error.retry else o.STOP
-                _emit_error(error)
+                port.emit_error(error)
             state = o.next_state(state, event)
             _forget(self._passing)
         port.emit("state", s=state)
@@ -135,6 +152,16 @@ class App:
         _forget(self._passing)
         _forget(["imprint." + name for name in more])
         gc.collect()
+
+    def keep(self, record: dict) -> None:
+        """Keep a credential before anything else happens: nothing can fetch it a second time."""
+        # Room for the vault first, since running out of memory would lose it, too; that waits for
+        # nothing.
+        self.free()
+        from imprint.vault import Vault
+
+        Vault(self.store).store(record)
+        self._credential = record
 
     # One method a state; each returns the event that ends it.
 
@@ -164,24 +191,22 @@ class App:
             from imprint.net import clock
 
             # A certificate out of its dates may be a clock that a lying time server set.
-            doubted = self._error is not None and self._error.code == _CERTIFICATE_DATE_WRONG
+            doubted = self._error is not None and self._error.code in _DOUBTS_CLOCK
             clock.ensure(self._identity.ntp_host, self.feed, doubted)
         try:
             self._credential = Vault(self.store).load()
         except errors.SetupError as error:  # the vault is damaged: it may register anew
-            _emit_error(error)
+            port.emit_error(error)
             self._credential = None
         return o.HELD if self._session.fits(self._credential) else o.MISSING
 
     def _register(self) -> str:
         record = self._session.register()
-        # Kept before anything else happens: nothing can fetch it a second time. Room for the vault
-        # is made first, since running out of memory would lose it, too; that waits for nothing.
-        self.free()
-        from imprint.vault import Vault
-
-        Vault(self.store).store(record)
-        self._credential = record
+        if record is None:
+            self._error = None
+            port.emit("disabled")
+            return o.NOT_YET
+        self.keep(record)
         port.emit("registered")
         return o.DONE
 
@@ -198,7 +223,7 @@ class App:
             self._rolled_back = True
             self.close()
             self._error = error
-            _emit_error(error)
+            port.emit_error(error)
             return o.ROLLED_BACK
         port.emit("online")
         port.emit("heap", alloc=gc.mem_alloc(), free=gc.mem_free())
@@ -213,7 +238,11 @@ class App:
             self._session.poll(_IDLE_MS)
 
     def _wait(self) -> str:
-        floor_ms = _UNANSWERED_MS if self._error.code == _REGISTRATION_UNANSWERED else 0
+        error = self._error
+        floor_ms = error.wait_ms if error else 0
+        if error and error.code == _REGISTRATION_UNANSWERED:
+            floor_ms = _UNANSWERED_MS
+        floor_ms = max(floor_ms, self._session.rest_ms())
         wait_ms = self._backoff.next_ms(floor_ms)
         port.emit("wait", ms=wait_ms)
         until = port.ticks_add(port.ticks_ms(), wait_ms)
@@ -236,10 +265,11 @@ class App:
             return
         if self._session.NEEDS_CLOCK and not port.clock_is_set():
             return  # a report of the year 2000 is worse than none
-        self._sample_at = port.ticks_add(now, self._session.period_ms)
         self._next_id += 1
         payload = self._session.report(self._next_id, self.read())
-        self._fresh = b"\0" + self._next_id.to_bytes(4, "big") + payload
+        self._sample_at = port.ticks_add(now, self._session.period_ms)
+        if payload:
+            self._fresh = b"\0" + self._next_id.to_bytes(4, "big") + payload
 
     def _may_send(self) -> bool:
         if not self._fresh and not self._outbox:
@@ -265,7 +295,7 @@ class App:
         if refusal and refusal.retry:
             wait_ms = self._backoff.next_ms()
             self._hold_until = port.ticks_add(port.ticks_ms(), wait_ms)
-            _emit_error(refusal, wait_ms)
+            port.emit_error(refusal, wait_ms)
             return
         if held:
             self._outbox.done(held[0])
@@ -274,7 +304,7 @@ class App:
         if refusal:
             if refusal.code in (_DEVICE_DISABLED, _FORBIDDEN):
                 raise refusal
-            _emit_error(refusal)
+            port.emit_error(refusal)
         else:
             # Not sooner: what fails right after the login must not begin anew at the first delay.
             self._backoff.reset()
@@ -291,7 +321,7 @@ class App:
         try:
             box.put(message)
         except errors.SetupError as error:
-            _emit_error(error)
+            port.emit_error(error)
             return
         if box.dropped != before:
             port.emit("dropped", n=box.dropped)
@@ -318,14 +348,13 @@ def _forget(modules: "tuple | list") -> None:
             delattr(sys.modules[package], name)
 
 
-def _application() -> tuple:
+def _application() -> "Any":
     names = port.listdir("/")
     if "application.py" not in names and "application.mpy" not in names:
-        return _vital_signs, _refuse, _ignore
+        return None
     import application
 
-    apply = getattr(application, "apply", _refuse)
-    return application.read, apply, getattr(application, "hear", _ignore)
+    return application
 
 
 def _vital_signs() -> dict:
@@ -340,12 +369,9 @@ def _ignore(_payload: bytes) -> None:
     pass
 
 
-def _emit_error(error: errors.ImprintError, retry_ms: "int | None" = None) -> None:
-    fields: "dict" = {"code": error.code, "retry": error.retry}
-    if error.detail:
-        fields["detail"] = error.detail
-    if error.number is not None:
-        fields["number"] = error.number
-    if retry_ms is not None:
-        fields["retry_ms"] = retry_ms
-    port.emit("error", **fields)
+def _no_method(name: str, _value: "Any") -> None:
+    raise KeyError(name)
+
+
+def _no_properties(_values: dict) -> dict:
+    return {}

@@ -1,8 +1,9 @@
 """JSON, one way to write it and one way to read it. Pure.
 
 Written: names sorted (a MicroPython dict keeps no order), no spaces, and a float always with a
-decimal point, as the thing models ask. Read: one object, of bounded length, and ValueError is
-the only way that reading fails, whatever the bytes are and whichever runtime reads them.
+decimal point, as the thing models ask. Read: one object, or value, of bounded length, and
+ValueError is the only way that reading fails, whatever the bytes are and whichever runtime reads
+them.
 """
 
 import json
@@ -15,17 +16,25 @@ def dumps(value) -> bytes:
 
 def loads(data: bytes, most: int) -> dict:
     """The object in `data`, which is at most `most` bytes long. ValueError otherwise."""
+    found = value(data, most)
+    if not isinstance(found, dict):
+        raise ValueError("not an object")
+    return found
+
+
+def value(data: bytes, most: int):
+    """Whatever JSON is in `data`, under the same conditions."""
     if len(data) > most:
         raise ValueError("longer than %d bytes" % most)
     # MicroPython's parser forgives brackets that are missing at the end: a torn text would pass
     # for whole. In a list with something after it, it would swallow that something.
     try:
-        value = json.loads("[" + str(data, "utf-8") + ",0]")
+        values = json.loads("[" + str(data, "utf-8") + ",0]")
     except RuntimeError:  # CPython's parser recurses as deep as the text is nested
         raise ValueError("nested too deep")
-    if len(value) != 2 or not isinstance(value[0], dict):
-        raise ValueError("not an object")
-    return value[0]
+    if len(values) != 2:
+        raise ValueError("not one value")
+    return values[0]
 
 
 def _text(value) -> str:

@@ -13,7 +13,7 @@ constant only within its file), and a test compares the two. The text begins wit
 host reads it and shows cause and `Next:` beside the code (imprint monitor).
 
 Ranges: 1xx identity, vault, outbox; 2xx link, clock, modem, network; 3xx TLS, transport; 4xx
-registration; 5xx login, session; 6xx reports.
+registration; 5xx login, session, sub-devices; 6xx reports.
 """
 
 from micropython import const
@@ -24,6 +24,7 @@ class ImprintError(Exception):
     the original errno, CONNACK or reply code, or None."""
 
     retry = False
+    wait_ms = 0  # at least, before the next attempt: what the peer asked for
 
     def __init__(self, code: int, detail: str = "", number: int | None = None) -> None:
         super().__init__(detail)
@@ -86,6 +87,12 @@ Next: wait; if it repeats, look at the line to the modem, and with AT+CGSN wheth
 erased.
 """
 
+_SUBDEVICES_WRONG = const(106)
+"""SetupError: The list of sub-devices breaks a rule; `detail` names the line or the table.
+
+Next: correct the list in the identity's source and burn it again with `imprint inject`.
+"""
+
 _VAULT_DAMAGED = const(110)
 """SetupError: A credential was stored here, but no slot of the vault holds a whole one any more.
 
@@ -99,6 +106,13 @@ The last good one is untouched.
 
 Next: free or enlarge the nvs partition (`imprint flash` writes a fresh one), then power-cycle; the
 registration just made may have used a slot.
+"""
+
+_SUBDEVICE_NOT_STORED = const(112)
+"""SetupError: What the cloud issued to a sub-device (`detail`) did not read back as written, or
+the file system refused it. The others are not touched; this one is asked for again.
+
+Next: look at the file system with `mpremote df`; write it anew with `imprint flash`.
 """
 
 _OUTBOX_FULL = const(120)
@@ -246,6 +260,35 @@ Next: wait; the unit attaches again by itself.
 """
 
 
+# --- 25x: field bus
+
+_SLAVE_SILENT = const(250)
+"""WeatherError: A Modbus slave does not answer; `detail` is its address.
+
+Next: check its power, its address, the bus's baud rate and parity, A and B (they do not cross) and
+the termination.
+"""
+
+_SLAVE_GARBAGE = const(251)
+"""ProtocolError: A Modbus slave's answer is damaged (CRC) or is none to what was asked.
+
+Next: look for two slaves of one address, a missing termination, and a wrong baud rate or parity.
+"""
+
+_SLAVE_REFUSED = const(252)
+"""SetupError: A Modbus slave answered with an exception; `number` is its code: 1 function, 2
+register, 3 value, 4 a fault of the device.
+
+Next: compare the table's kinds and registers with the device's manual; they count from 0 here.
+"""
+
+_SLAVE_BUSY = const(253)
+"""WeatherError: A Modbus slave is busy (exception 5 or 6).
+
+Next: wait; if it repeats, burn a longer `interval_s`.
+"""
+
+
 # --- 3xx: TLS, transport
 
 _NAME_NOT_RESOLVED = const(301)
@@ -281,22 +324,33 @@ CA if the old one has expired.
 """
 
 _SERVER_NAME_WRONG = const(311)
-"""ProtocolError: The server's certificate is for another name: a wrong host, or somebody in
-between.
+"""ProtocolError: The server's certificate is for another name, or has none but its subject's: a
+wrong host, or somebody in between.
 
-Next: check `region`, `instance_id` and `host`; look for an intercepting proxy.
+Next: check `region`, `instance_id` and `host`; look for an intercepting proxy. A gateway's
+certificate must have the name dialled as subject alternative name (`imprint gateway check`).
 """
 
 _ISSUER_UNTRUSTED = const(312)
 """ProtocolError: The server's certificate does not lead to the burned root CA.
 
-Next: burn the root CA that the cloud names for this port; look for an intercepting proxy.
+Next: burn the root CA that the cloud names for this port; look for an intercepting proxy. Of a
+gateway, `imprint gateway check` tells whether it is self-signed, lacks its intermediate or has
+another root.
 """
 
 _HANDSHAKE_FAILED = const(313)
 """WeatherError: TLS failed in another way; `detail` has mbedTLS's words.
 
 Next: check that the port speaks TLS 1.2 and that the board has memory left (event `heap`).
+"""
+
+_CERTIFICATE_UNFIT = const(314)
+"""ProtocolError: The server's certificate is not for a TLS server, or a key of its chain is too
+weak (RSA below 2048 bits).
+
+Next: have it issued anew, with extended key usage serverAuth; `imprint gateway check` shows which
+certificate it is.
 """
 
 _PEER_CLOSED = const(320)
@@ -339,6 +393,25 @@ Next: check that `host` and `port` are the cloud's own; report the event's detai
 developers.
 """
 
+
+_HTTP_GARBAGE = const(340)
+"""ProtocolError: The API's server sent what is not HTTP, or less of it than it announced.
+
+Next: check `api_host` and `api_port`; look for an intercepting proxy.
+"""
+
+_HTTP_TOO_LARGE = const(341)
+"""ProtocolError: The API's answer is larger than the board has room for.
+
+Next: check that `api_host` is the cloud's API gateway and not its console.
+"""
+
+_HTTP_REDIRECT = const(342)
+"""ProtocolError: The API's server wants the board to go elsewhere, which it does not do: what was
+verified is this server.
+
+Next: burn the `api_host` that it redirects to, if that is the cloud's.
+"""
 
 # --- 4xx: registration
 
@@ -420,6 +493,138 @@ _ACTIVATION_ANSWER_FOREIGN = const(413)
 Next: check `product_key` and `device_key`, and that no other unit has the same; then power-cycle.
 """
 
+_ATTESTATION_REFUSED = const(420)
+"""SetupError: DPS does not accept what proves this unit: status 401 or 403, or CONNACK 4 or 5.
+`number` is the CONNACK or DPS's six digits (401002: a wrong certificate or key).
+
+Next: compare certificate or key of the enrolment with `imprint verify`; with X.509 the common name
+must be the `registration_id`, and a group wants the leaf's issuers with it; then power-cycle.
+"""
+
+_NOT_ENROLLED = const(421)
+"""SetupError: DPS knows no enrolment for this unit (status 404).
+
+Next: check `id_scope` and `registration_id`; enrol the unit, then power-cycle it.
+"""
+
+_PROVISIONING_REFUSED = const(422)
+"""SetupError: DPS does not understand the registration: status 400, 412 or 415, or CONNACK 1 or 2.
+`number` is the CONNACK or DPS's six digits.
+
+Next: check `id_scope`, `registration_id` and `host`; report the event's detail to the developers.
+"""
+
+_PROVISIONING_UNAVAILABLE = const(423)
+"""WeatherError: DPS cannot register now: throttled (429), busy with this enrolment (409), a fault
+of its own (5xx) or CONNACK 3. What it asks to wait for is obeyed.
+
+Next: wait; if 429 repeats, switch on fewer units at a time (1,000 registrations a minute).
+"""
+
+_PROVISIONING_UNANSWERED = const(424)
+"""WeatherError: DPS took the registration and did not answer it in time. To ask again is free of
+consequences.
+
+Next: wait; the board asks again by itself.
+"""
+
+_ASSIGNMENT_FAILED = const(425)
+"""WeatherError: DPS found no hub for this unit. `number` is its code: 400207 custom allocation
+failed, 400208 no hub is linked, 400209 the hub does not let it in.
+
+Next: look at the enrolment's allocation policy and at the linked hubs; the board asks again.
+"""
+
+_PROVISIONING_MALFORMED = const(426)
+"""ProtocolError: DPS's answer is not what it documents; `detail` says what. It is asked again.
+
+Next: check that `host` is the service's own; report the event's detail to the developers.
+"""
+
+
+_SERVICE_ACCOUNT_REFUSED = const(440)
+"""SetupError: EnOS's API does not know the service account (1002) or refuses its secret (1003; 497
+in the older API). The clock agrees with the server's, so that it is not.
+
+Next: compare `access_key` and the fingerprint of `access_secret` with the application's in the
+console; burn them again.
+"""
+
+_CLOCK_SKEWED = const(441)
+"""WeatherError: EnOS's API refused a signature, and its own date is minutes away from the board's:
+signatures hold the time. The clock is set anew.
+
+Next: wait; if it repeats, check that `ntp_host` tells the right time.
+"""
+
+_API_FORBIDDEN = const(442)
+"""SetupError: The service account is right, but may not do that: the organisation has not
+registered the application (498), or its policy does not grant it (403).
+
+Next: in the console let the organisation `org_id` register the application, and grant it device
+management, and for certificates their apply, renew and revoke.
+"""
+
+_API_DEFERRED = const(443)
+"""WeatherError: EnOS's API cannot do that now: 429 throttled, 5xx, 1005 or 99500 a fault of its
+own, 1001 a timestamp that was used before.
+
+Next: wait; the board asks again by itself.
+"""
+
+_API_REFUSED = const(444)
+"""SetupError: EnOS's API refused a request for good; `number` is its code, `detail` its words:
+99400 an argument (for a certificate also: days beyond the product's maximum, or a product without
+certificates), 11833 a certificate of another device. What it says of a product that belongs to
+another organisation is not documented, and is shown here, too.
+
+Next: check `org_id`, `subdevice_product_key`, `timezone` and `certificate_days`, and whose product
+it is.
+"""
+
+_API_ANSWER_MALFORMED = const(445)
+"""ProtocolError: The API's answer is not what EnOS documents; `detail` says what is missing.
+
+Next: check `api_host`; report the event's detail to the developers.
+"""
+
+_TOKEN_EXPIRED = const(446)
+"""WeatherError: The API's token is not valid any more (1203, 401), and a new one was refused, too.
+
+Next: wait; if it repeats, look whether another unit gets tokens with the same service account.
+"""
+
+_DEVICE_EXISTS = const(447)
+"""SetupError: A sub-device of that device key exists already (11702) and its secret cannot be had.
+
+Next: burn its secret in the list of sub-devices, or delete it in the console.
+"""
+
+_DEVICE_ABSENT = const(448)
+"""SetupError: The API does not find a device (11404): the edge itself, or a sub-device.
+
+Next: check `product_key`, `device_key` and `org_id`; create the device in the console.
+"""
+
+_DEVICE_LIMIT = const(449)
+"""SetupError: The product has no room for more devices (11739).
+
+Next: have the limit raised, or delete devices that are not used.
+"""
+
+_CERTIFICATE_UNUSABLE = const(450)
+"""ProtocolError: The certificate that EnOS issued is none, or not for this unit's key.
+
+Next: wait, it is asked for again; if it repeats, burn the identity again with `imprint inject`.
+"""
+
+_CERTIFICATE_DUE = const(451)
+"""WeatherError: Two thirds of the life of this unit's certificate are over: it reconnects with a
+new one.
+
+Next: nothing.
+"""
+
 
 # --- 5xx: login, session
 
@@ -464,6 +669,122 @@ Next: look at the device in the console: is it enabled, and in the product `prod
 power-cycle the unit.
 """
 
+_HUB_REFUSED = const(507)
+"""WeatherError: CONNACK 4 or 5: hub or gateway does not let this device in: unknown, disabled, a
+wrong key or certificate, or a gateway that has not heard of it yet (up to an hour). Neither says
+which. Under `azure-dps` the unit asks DPS next, which may name another hub.
+
+Next: look at the device in the hub; behind a gateway, at its parent; compare key or certificate
+with `imprint verify`.
+"""
+
+
+_CERTIFICATE_DEMANDED = const(510)
+"""SetupError: CONNACK 5, and this unit shows no certificate: as a rule the product demands one
+(746). The device may also be disabled (723), a mirror (719) or a sub-device (741); which it is
+stands in the cloud's device log only.
+
+Next: look into the device log; for 746 burn `certificate = "apply"` with a service account, or
+switch the product's certificate authentication off.
+"""
+
+
+# --- 52x: sub-devices
+
+_SUBDEVICE_ABSENT = const(520)
+"""SetupError: EnOS does not know this sub-device (705); `detail` is its device key.
+
+Next: create it in the console, or let the edge do it: `subdevice_registration`.
+"""
+
+_SUBDEVICE_DISABLED = const(521)
+"""SetupError: This sub-device is disabled in the cloud (723).
+
+Next: enable it in the console; the edge logs it in as soon as it is told.
+"""
+
+_SUBDEVICE_FOREIGN = const(522)
+"""SetupError: This sub-device is not in this edge's topology (740), or is in another's.
+
+Next: in the console add it to this edge, after removing it from the other; an edge that knows its
+secret does it by itself.
+"""
+
+_SUBDEVICE_SECRET_WRONG = const(523)
+"""SetupError: This sub-device's signature was refused (742): its secret is not the cloud's.
+
+Next: compare the secret in the list of sub-devices with the console's; one that was issued is
+asked for again at the next start.
+"""
+
+_SUBDEVICE_CERTIFICATE = const(524)
+"""SetupError: EnOS wants a valid certificate (745, 746) before this sub-device may log in.
+
+Next: switch certificate authentication off in the sub-device's product, or burn `certificate =
+"apply"` for the edge.
+"""
+
+_SUBDEVICE_NOT_ACTIVATED = const(525)
+"""SetupError: This sub-device cannot be activated with its product's secret: the product does not
+allow it (770), or it was done before (771).
+
+Next: turn dynamic activation on in its product; if it was activated before, burn its own secret in
+the list of sub-devices.
+"""
+
+_SUBDEVICE_KIND_WRONG = const(526)
+"""SetupError: This device cannot be a sub-device: it is a mirror (719), or a gateway itself (791).
+
+Next: correct the list of sub-devices, or the product's node type.
+"""
+
+_SUBDEVICE_REFUSED = const(527)
+"""SetupError: EnOS refused something of a sub-device for a reason of its own (1200, 1220 a format,
+another number its own); `detail` has its words. What was to be reported of it was dropped.
+
+Next: compare names and types with the sub-device's thing model; report the detail to the
+developers.
+"""
+
+_SUBDEVICE_DEFERRED = const(528)
+"""WeatherError: EnOS cannot take a sub-device's request now (429, 5xx). It is asked again.
+
+Next: wait.
+"""
+
+_SUBDEVICE_EXISTS = const(529)
+"""SetupError: A sub-device of that device key exists already (11702), and over MQTT its secret
+cannot be had.
+
+Next: burn a service account, with which the edge can ask for it, or the secret itself.
+"""
+
+_SUBDEVICE_OFFLINE = const(530)
+"""SetupError: EnOS took this sub-device for offline when it was reported; it is logged in again.
+
+Next: wait; if it repeats, look whether another edge has the same sub-device.
+"""
+
+_SUBDEVICES_TOO_MANY = const(531)
+"""SetupError: EnOS takes no more sub-devices through this edge (11739).
+
+Next: spread them over more edges; about 200 can be online through one.
+"""
+
+_SUBDEVICE_SECRETLESS = const(532)
+"""SetupError: This sub-device has no secret: none is burned, none was issued, and the edge has no
+way to get one.
+
+Next: burn its secret in the list, or `subdevice_product_secret`, or `subdevice_registration`.
+"""
+
+_GATEWAY_UNANSWERED = const(533)
+"""WeatherError: EnOS did not reply to a request about sub-devices; `detail` is the topic. The edge
+connects anew.
+
+Next: wait; if it repeats, check the network for loss.
+"""
+
 
 # --- 6xx: reports
 
@@ -494,4 +815,18 @@ _REPORT_UNANSWERED = const(604)
 sent again.
 
 Next: wait; if it repeats, check that the product has a thing model.
+"""
+
+_DOWNLINK_UNUSABLE = const(605)
+"""SetupError: The cloud sent what the unit cannot use; `detail` says whether it was too large or
+not what is documented. It was dropped, and the unit goes on.
+
+Next: keep the twin's desired properties and messages below 4 kB, and desired properties an object.
+"""
+
+_TWIN_REFUSED = const(606)
+"""SetupError: The hub refused the reported properties and would refuse them again; they were
+dropped. `number` is the status.
+
+Next: look at what `apply` returns: names without `.`, `$` and blanks, 32 kB in all.
 """

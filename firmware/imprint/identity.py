@@ -56,7 +56,8 @@ SHARED = {
     "interval_s": ("int", 1, 86400, 0, 60),
     "host": ("host", 1, 253, 0, None),
     "port": ("int", 1, 65535, 0, 8883),
-    # DER. The CA that the server is verified by; our own certificate and its key.
+    # DER. The CA that the server is verified by; our own certificate (PEM, with its issuers after
+    # it) and its key.
     "root_ca_sha256": ("hex", 64, 64, 0, None),
     "client_cert_sha256": ("hex", 64, 64, 0, None),
     "client_key_sha256": ("hex", 64, 64, 0, None),
@@ -106,13 +107,19 @@ class Identity:
     rat: str
     band: int | None
     # fields/enos_gateway.py
+    certificate: str
+    client_csr_sha256: str | None
+    certificate_days: int | None
     api_host: str | None
     api_port: int
     access_key: str | None
     access_secret: Secret | None
     org_id: str | None
+    subdevices_sha256: str | None
+    subdevice_registration: str
     subdevice_product_key: str | None
     subdevice_product_secret: Secret | None
+    timezone: str
     # fields/azure_dps.py
     id_scope: str
     registration_id: str

@@ -7,7 +7,8 @@ Its rules:
      the machine resumes at every step, after a reset as after a fault.
   2. REGISTER is reached only from CLOCK and only by MISSING: no credential is held. Whoever
      holds one goes by HELD to CONNECT. No fault leads from CONNECT or ONLINE to REGISTER, so a
-     dynamic registration is never repeated once its credential is in the vault.
+     dynamic registration is never repeated once its credential is in the vault. (What a hub has
+     refused is no credential: Azure's provisioning service may be asked again, and at no cost.)
   3. REGISTER is DONE when the vault has read the credential back, not when the cloud has sent it.
   4. Every state that touches the network can FAIL into WAIT; WAIT has a bounded time with jitter
      (backoff) and leads back to LINK, never straight to where the fault was.
@@ -33,6 +34,7 @@ HALT = "HALT"  # wait for a person
 DONE = "DONE"  # it has what it is for
 HELD = "HELD"  # CLOCK: done, and a credential is held or burned
 MISSING = "MISSING"  # CLOCK: done, and a credential has to be asked for
+NOT_YET = "NOT_YET"  # REGISTER: the cloud knows this unit and has not enabled it
 FAILED = "FAILED"  # an error that passes
 STOP = "STOP"  # an error that a person has to mend
 ROLLED_BACK = "ROLLED_BACK"  # CONNECT: refused, and the older credential took its place
@@ -49,6 +51,7 @@ TRANSITIONS = {
     (CLOCK, FAILED): WAIT,
     (CLOCK, STOP): HALT,
     (REGISTER, DONE): CONNECT,
+    (REGISTER, NOT_YET): WAIT,
     (REGISTER, FAILED): WAIT,
     (REGISTER, STOP): HALT,
     (CONNECT, DONE): ONLINE,

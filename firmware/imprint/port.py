@@ -110,11 +110,28 @@ def unix_ms() -> int:
     return (int(time.time()) + epoch_s) * 1000
 
 
+def utc() -> str:
+    """Now, as ISO 8601 has it: 2026-11-21T12:00:00Z."""
+    return "%d-%02d-%02dT%02d:%02d:%02dZ" % tuple(time.gmtime()[:6])
+
+
 def emit(event: str, **fields) -> None:
     """Tell the console, for `imprint monitor`: one line of JSON. Never a secret."""
     fields["e"] = event
     fields["t"] = ticks_ms()
     print("@imprint " + json.dumps(fields))
+
+
+def emit_error(error, retry_ms: "int | None" = None) -> None:
+    """Tell the console of an ImprintError, by its code."""
+    fields: "dict" = {"code": error.code, "retry": error.retry}
+    if error.detail:
+        fields["detail"] = error.detail
+    if error.number is not None:
+        fields["number"] = error.number
+    if retry_ms is not None:
+        fields["retry_ms"] = retry_ms
+    emit("error", **fields)
 
 
 unique_id = machine.unique_id

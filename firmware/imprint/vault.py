@@ -30,10 +30,12 @@ _VAULT_WRITE_FAILED = const(111)
 
 
 class Vault:
-    """Two slots in `store`; nothing is kept in memory, so nothing can disagree with it."""
+    """Two slots in `store`, under two keys; nothing is kept in memory, so nothing can disagree
+    with it."""
 
-    def __init__(self, store) -> None:
+    def __init__(self, store, keys=_KEYS) -> None:
         self._store = store
+        self._keys = keys
 
     def load(self) -> dict | None:
         """The newest whole record; None when nothing was ever stored.
@@ -43,7 +45,7 @@ class Vault:
         """
         slots = self._slots()
         if not slots:
-            for key in _KEYS:
+            for key in self._keys:
                 if self._store.get(key) is not None:
                     raise SetupError(_VAULT_DAMAGED)
             return None
@@ -57,10 +59,10 @@ class Vault:
         """
         slots = self._slots()
         if not slots:
-            self._write(_KEYS[0], 1, record)
+            self._write(self._keys[0], 1, record)
         elif slots[-1][2] != record:
             number, key, _ = slots[-1]
-            self._write(_other(key), number + 1, record)
+            self._write(self._other(key), number + 1, record)
 
     def rollback(self, fits=None) -> dict | None:
         """Make the older record the newest again and return it; None when there is no older.
@@ -71,7 +73,7 @@ class Vault:
         older one, never the newest.
         """
         slots = self._slots()
-        if len(slots) < len(_KEYS):
+        if len(slots) < len(self._keys):
             return None
         _, key, record = slots[0]
         if fits and not fits(record):
@@ -82,12 +84,15 @@ class Vault:
     def _slots(self) -> list:
         # The whole ones as (number, key, record), the newest last.
         found = []
-        for key in _KEYS:
+        for key in self._keys:
             slot = _unpack(self._store.get(key))
             if slot:
                 found.append((slot[0], key, slot[1]))
         found.sort(key=_by_number)
         return found
+
+    def _other(self, key: str) -> str:
+        return self._keys[1] if key == self._keys[0] else self._keys[0]
 
     def _write(self, key: str, number: int, record: dict) -> None:
         body = _MAGIC + struct.pack(">I", number) + canonical.dumps(record)
@@ -105,10 +110,6 @@ class Vault:
 
 def _by_number(slot: tuple) -> int:
     return slot[0]
-
-
-def _other(key: str) -> str:
-    return _KEYS[1] if key == _KEYS[0] else _KEYS[0]
 
 
 def _unpack(slot: bytes | None) -> tuple | None:

@@ -1,7 +1,10 @@
-"""What lies beside an identity in a unit's NVS: the root CA, a client certificate and its key.
+"""What lies beside an identity in a unit's NVS: the root CA, a client certificate and its key, the
+list of a gateway's sub-devices.
 
-A source names a file, PEM or DER; what goes to the unit is DER, which is smaller and all that
-MicroPython takes. A private key is a Secret from the moment it is read.
+A source names a file; certificates and keys, PEM or DER, go to the unit as DER, which is smaller.
+Only a client certificate with its issuers goes as PEM: MicroPython takes several in no other form.
+A private key is a Secret from the moment it is read. A unit that is to apply for its certificate
+itself gets a key and a request that are made here for it, in memory, and are nowhere else.
 """
 
 from __future__ import annotations
@@ -9,10 +12,12 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -24,11 +29,14 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
+from imprint_tools import subdevices
 from imprint_tools.errors import IdentityError
 from imprint_tools.secret import Secret
 
 _FILE_BYTES_MAX = 64 << 10
 _BLOB_BYTES_MAX = 4000  # what one page of NVS holds
+_COMMON_NAME_MAX = 64  # RFC 5280, ub-common-name
+_KEY_FORM = PrivateFormat.TraditionalOpenSSL  # what every mbedTLS reads
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,7 @@ class Kind:
 
     what: str
     parse: Callable[[bytes, Path, dt.datetime], bytes | Secret]
+    smaller: str = "Use a smaller one; EC P-256 is a tenth of RSA."
 
 
 def load(name: str, path: Path, *, now: dt.datetime | None = None) -> bytes | Secret:
@@ -45,10 +54,23 @@ def load(name: str, path: Path, *, now: dt.datetime | None = None) -> bytes | Se
     size = len(blob.reveal() if isinstance(blob, Secret) else blob)
     if size > _BLOB_BYTES_MAX:
         raise IdentityError(
-            f"{path}: is {size} bytes as DER, and a unit's NVS takes {_BLOB_BYTES_MAX}",
-            next_step="Use a smaller one; EC P-256 is a tenth of RSA.",
+            f"{path}: is {size} bytes for the unit, and its NVS takes {_BLOB_BYTES_MAX}",
+            next_step=KINDS[name].smaller,
         )
     return blob
+
+
+def applicant(product_key: str, device_key: str) -> tuple[Secret, bytes]:
+    """A new key, EC P-256, and a request (CSR) for it, both DER: for a unit that applies for its
+    certificate itself. The subject is the device, as far as 64 characters go."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = f"{product_key}.{device_key}"
+    if len(subject) > _COMMON_NAME_MAX:
+        subject = device_key
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)])
+    request = x509.CertificateSigningRequestBuilder().subject_name(name)
+    made = request.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+    return Secret(key.private_bytes(Encoding.DER, _KEY_FORM, NoEncryption())), made
 
 
 def agree(blobs: Mapping[str, bytes | Secret], fields: Mapping[str, Any], origin: str) -> None:
@@ -56,7 +78,8 @@ def agree(blobs: Mapping[str, bytes | Secret], fields: Mapping[str, Any], origin
     chain, key = blobs.get("client_cert"), blobs.get("client_key")
     if not isinstance(chain, bytes) or not isinstance(key, Secret):
         return
-    leaf = x509.load_der_x509_certificate(chain)
+    pem = chain.startswith(b"-----BEGIN ")
+    leaf = x509.load_pem_x509_certificate(chain) if pem else x509.load_der_x509_certificate(chain)
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     ours = load_der_private_key(key.reveal(), None).public_key()
     if leaf.public_key().public_bytes(*form) != ours.public_bytes(*form):
@@ -90,7 +113,13 @@ def read(path: Path, limit: int) -> bytes:
 def _root_ca(data: bytes, path: Path, now: dt.datetime) -> bytes:
     """The one CA certificate. Refused: more or fewer than one, one that is not a CA's, one outside
     its dates."""
-    certificate = _certificate(data, path)
+    found = _certificates(data, path)
+    if len(found) != 1:
+        raise IdentityError(
+            f"{path}: holds {len(found)} certificates, and a unit trusts exactly one",
+            next_step="Keep the root's certificate only.",
+        )
+    certificate = found[0]
     _check_dates(certificate, path, now, "root CA", "Take the root CA that the cloud uses today.")
     if not _is_ca(certificate):
         raise IdentityError(
@@ -101,14 +130,29 @@ def _root_ca(data: bytes, path: Path, now: dt.datetime) -> bytes:
 
 
 def _client_cert(data: bytes, path: Path, now: dt.datetime) -> bytes:
-    """The unit's own certificate: the first of a PEM file, which may hold its issuers after it."""
-    certificate = _certificate(data, path, several=True)
-    _check_dates(certificate, path, now, "certificate", "Issue a new one for the unit.")
-    if _is_ca(certificate):
+    """The unit's own certificate: the first of a PEM file, which may hold its issuers after it.
+
+    With issuers it goes to the unit as PEM, each the issuer of the one before; a root that ends
+    the file is left out, since whoever verifies has it.
+    """
+    chain = _certificates(data, path)
+    for certificate in chain:
+        _check_dates(certificate, path, now, "certificate", "Issue a new one for the unit.")
+    if _is_ca(chain[0]):
         raise IdentityError(
             f"{path}: the first certificate is a CA's", next_step="Give the unit's own, the leaf."
         )
-    return certificate.public_bytes(Encoding.DER)
+    if len(chain) > 1 and chain[-1].subject == chain[-1].issuer:
+        chain.pop()
+    for below, above in pairwise(chain):
+        if below.issuer != above.subject:
+            raise IdentityError(
+                f"{path}: a certificate is followed by one that is not its issuer's",
+                next_step="Put the leaf first, then its issuer, then the issuer's.",
+            )
+    if len(chain) == 1:
+        return chain[0].public_bytes(Encoding.DER)
+    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain)
 
 
 def _client_key(data: bytes, path: Path, _now: dt.datetime) -> Secret:
@@ -118,8 +162,7 @@ def _client_key(data: bytes, path: Path, _now: dt.datetime) -> Secret:
         load_key = load_pem_private_key if b"-----BEGIN " in data else load_der_private_key
         key = load_key(data, None)
         if isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
-            form = PrivateFormat.TraditionalOpenSSL
-            return Secret(key.private_bytes(Encoding.DER, form, NoEncryption()))
+            return Secret(key.private_bytes(Encoding.DER, _KEY_FORM, NoEncryption()))
         problem = "is neither an EC nor an RSA key"
     except TypeError:
         problem = "is encrypted"
@@ -130,34 +173,52 @@ def _client_key(data: bytes, path: Path, _now: dt.datetime) -> Secret:
     )
 
 
+def _client_csr(data: bytes, path: Path, _now: dt.datetime) -> bytes:
+    """A request (CSR) for the unit's own key, in PEM or DER."""
+    problem = "is not a certificate request in PEM or DER"
+    try:
+        pem = b"-----BEGIN " in data
+        found = x509.load_pem_x509_csr(data) if pem else x509.load_der_x509_csr(data)
+        if found.is_signature_valid:
+            return found.public_bytes(Encoding.DER)
+        problem = "is not signed by the key that it is for"
+    except ValueError:
+        pass
+    raise IdentityError(f"{path}: {problem}", next_step="Leave it out, and one is made.")
+
+
+def _subdevices(data: bytes, path: Path, _now: dt.datetime) -> Secret:
+    """The list of a gateway's sub-devices."""
+    return subdevices.compile_list(data, path)
+
+
 KINDS = {
     "root_ca": Kind("path of a PEM or DER certificate", _root_ca),
     "client_cert": Kind("path of the unit's certificate, PEM or DER", _client_cert),
     "client_key": Kind("path of the unit's private key, PEM or DER", _client_key),
+    "client_csr": Kind("path of a request for the unit's key, PEM or DER", _client_csr),
+    "subdevices": Kind(
+        "path of the list of sub-devices, TOML or JSON",
+        _subdevices,
+        "Use shorter device keys and table names, or split the list over two edges.",
+    ),
 }
 
 
-def _certificate(data: bytes, path: Path, *, several: bool = False) -> x509.Certificate:
+def _certificates(data: bytes, path: Path) -> list[x509.Certificate]:
+    """Those in the file, at least one."""
     if b"PRIVATE KEY-----" in data:
         raise IdentityError(
             f"{path}: holds a private key",
             next_step="Give the certificate alone; its key has a file of its own.",
         )
-    count = 0
     try:
         if b"-----BEGIN " not in data:
-            return x509.load_der_x509_certificate(data)
-        found = x509.load_pem_x509_certificates(data)
-        if len(found) == 1 or (found and several):
-            return found[0]
-        count = len(found)
+            return [x509.load_der_x509_certificate(data)]
+        if found := x509.load_pem_x509_certificates(data):
+            return found
     except ValueError:
-        count = 0
-    if count:
-        raise IdentityError(
-            f"{path}: holds {count} certificates, and a unit trusts exactly one",
-            next_step="Keep the root's certificate only.",
-        )
+        pass
     raise IdentityError(f"{path}: is not an X.509 certificate in PEM or DER")
 
 

@@ -75,11 +75,19 @@ def missing_tools() -> list[str]:
     return [tool for tool in _TOOLS if shutil.which(tool) is None]
 
 
-def fetch(packages: Sequence[str], arch: str, suite: str, folder: Path) -> list[Path]:
+def fetch(
+    packages: Sequence[str],
+    arch: str,
+    suite: str,
+    folder: Path,
+    *,
+    dependencies: bool = False,
+) -> list[Path]:
     """Download `packages` of `suite` for `arch` into `folder`; return the .deb files.
 
-    `folder` must be empty and is the caller's to remove. Raises RuntimeMissingError when the
-    machine has no APT or no Debian mirror, FetchError when APT fails.
+    With `dependencies`, all that they depend on, too. `folder` must be empty and is the caller's
+    to remove. Raises RuntimeMissingError when the machine has no APT or no Debian mirror,
+    FetchError when APT fails.
     """
     if missing := missing_tools():
         raise RuntimeMissingError(
@@ -92,7 +100,8 @@ def fetch(packages: Sequence[str], arch: str, suite: str, folder: Path) -> list[
     (own / "trusted").mkdir(parents=True)
     shutil.copy(_keyring(folder / "keyring"), own / "trusted/debian.gpg")
     (own / "debian.sources").write_text(sources)
-    return _download(packages, own, (_CONFIG + _OWN_SOURCES).format(folder=own, arch=arch))
+    config = (_CONFIG + _OWN_SOURCES).format(folder=own, arch=arch)
+    return _download(packages, own, config, dependencies=dependencies)
 
 
 def unpack(package: Path, folder: Path) -> None:
@@ -145,7 +154,9 @@ def _keyring(folder: Path, root: Path = Path("/")) -> Path:
     return next(folder / "unpacked" / k for k in _KEYRINGS if (folder / "unpacked" / k).is_file())
 
 
-def _download(packages: Sequence[str], folder: Path, config: str) -> list[Path]:
+def _download(
+    packages: Sequence[str], folder: Path, config: str, *, dependencies: bool = False
+) -> list[Path]:
     """Run APT with `config` and all its state in `folder`: update the lists, then download."""
     for name in ("state/lists/partial", "cache/archives/partial", "log", "no-parts", "packages"):
         (folder / name).mkdir(parents=True)
@@ -153,8 +164,15 @@ def _download(packages: Sequence[str], folder: Path, config: str) -> list[Path]:
     (folder / "apt.conf").write_text(config)
     apt = ("apt-get", "--config-file", str(folder / "apt.conf"), "--quiet")
     _run(*apt, "update", timeout_s=_FETCH_TIMEOUT_S)
-    _run(*apt, "download", *packages, cwd=folder / "packages", timeout_s=_FETCH_TIMEOUT_S)
-    return sorted((folder / "packages").glob("*.deb"))
+    if not dependencies:
+        _run(*apt, "download", *packages, cwd=folder / "packages", timeout_s=_FETCH_TIMEOUT_S)
+        return sorted((folder / "packages").glob("*.deb"))
+    # Nothing counts as installed here, so that "install" means the whole closure.
+    _run(
+        *apt, "--no-install-recommends", "--download-only", "--yes", "install", *packages,
+        timeout_s=_FETCH_TIMEOUT_S,
+    )  # fmt: skip
+    return sorted((folder / "cache/archives").glob("*.deb"))
 
 
 def _run(*command: str, cwd: Path | None = None, timeout_s: int = _QUERY_TIMEOUT_S) -> str:

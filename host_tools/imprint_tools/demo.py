@@ -19,6 +19,7 @@ from pathlib import Path
 
 from imprint_tools import boards, flash, image, inject, runtime
 from imprint_tools.demo_aliyun import AliyunWorld
+from imprint_tools.demo_azure import AzureDpsWorld, AzureEdgeWorld
 from imprint_tools.demo_enos import KITS, EnosWorld
 from imprint_tools.demo_world import World
 from imprint_tools.device_errors import DeviceErrorInfo
@@ -33,7 +34,11 @@ from imprint_tools.repl import Repl
 from imprint_tools.virtual.board import Board
 from imprint_tools.virtual.network import AccessPoint
 
-JOURNEYS = (AliyunWorld.JOURNEY, EnosWorld.JOURNEY)
+WORLDS: dict[str, type[World]] = {
+    world.JOURNEY: world for world in (AliyunWorld, EnosWorld, AzureDpsWorld, AzureEdgeWorld)
+}
+"""What there is to travel in, by journey."""
+
 CHIPS = ("esp32", "esp32s3", "esp32c3")
 REGISTRATIONS = ("regnwl", "register", "none")
 MODEMS = tuple(KITS)
@@ -63,8 +68,9 @@ _STEPS = {
 class Plan:
     """What to take on the journey. `heap` is MicroPython's with its suffix, as `64k`.
 
-    `chip` and `registration` are for `aliyun`. `modem`, with which goes a kit, `secure_mode` and
-    `loss` (of datagrams, in percent) are for `enos-coap`.
+    `chip`, but where a modem decides on the kit. `registration` is for `aliyun`. `modem`, with
+    which goes a kit, `secure_mode` and `loss` (of datagrams, in percent) are for `enos-coap`. Each
+    world's OPTIONS are those that it has a use for.
     """
 
     journey: str = AliyunWorld.JOURNEY
@@ -89,7 +95,9 @@ def run(
     """
     plan = plan or Plan()
     recorder = Recorder(watcher or Watcher())
-    journey = _Journey(plan, recorder, _world(plan, recorder))
+    kind = WORLDS[plan.journey]
+    world = kind(recorder, **{name: getattr(plan, name) for name in kind.OPTIONS})
+    journey = _Journey(plan, recorder, world)
     failure: ImprintError | None = None
     with ExitStack() as stack:
         if folder is None:
@@ -103,12 +111,6 @@ def run(
         journey.look_back()
         recorder.close()  # what taking it all down looks like is no part of the journey
         return journey.result(failure)
-
-
-def _world(plan: Plan, recorder: Recorder) -> World:
-    if plan.journey == EnosWorld.JOURNEY:
-        return EnosWorld(recorder, family=plan.modem, secure_mode=plan.secure_mode, loss=plan.loss)
-    return AliyunWorld(recorder, chip=plan.chip, registration=plan.registration)
 
 
 class _Journey:
@@ -161,7 +163,7 @@ class _Journey:
             segments = image.layout(
                 kind,
                 firmware=image.virtual_firmware(kind),
-                vfs=image.build_vfs(kind, firmware_dir()),
+                vfs=image.build_vfs(kind, firmware_dir(), world.files()),
             )
             detail.append(f"firmware of {self._mpy_bytes:,} B as .mpy")
         with step("flash") as detail:
@@ -253,6 +255,8 @@ class _Journey:
         if event.name == "error":
             self._last_error = event.error
             self._recorder.end(event.error.name if event.error else "", ok=False)
+        elif event.name == "disabled":
+            self._recorder.end("the enrolment is disabled: it asks again")
         elif event.matches("reported.acked"):
             self._told.add(str(event.data.get("id")))
             self._recorder.progress(f"{len(self._told)} of {self._plan.reports}")

@@ -29,17 +29,16 @@ class AliyunWorld(World):
     JOURNEY = "aliyun"
     NETWORK = AIR
     HEAP = "64k"
+    OPTIONS = ("chip", "registration")
 
     # There from the start of each on
     _cloud: AliyunCloud
     _air: AccessPoint
 
     def __init__(self, recorder: Recorder, *, chip: str, registration: str) -> None:
-        super().__init__(
-            recorder,
-            f"{chip}-generic",
-            ("clouds/aliyun*.py", "fields/aliyun.py", "net/aliyun_session.py"),
-        )
+        super().__init__(recorder)
+        self.kit = f"{chip}-generic"
+        self.modules = ("clouds/aliyun*.py", "fields/aliyun.py", "net/aliyun_session.py")
         self._registration = registration
         self._password = secrets.token_hex(8)
         self._tally = Tally()

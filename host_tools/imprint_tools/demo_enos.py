@@ -48,27 +48,26 @@ class EnosWorld(World):
     JOURNEY = "enos-coap"
     NETWORK = MODEM
     HEAP = "96k"
+    OPTIONS = ("modem", "secure_mode", "loss")
 
     # There from the start of each on
     _cloud: EnosCloud
     _modem: Modem
 
-    def __init__(self, recorder: Recorder, *, family: str, secure_mode: int, loss: float) -> None:
-        kit = boards.load(KITS[family])
+    def __init__(self, recorder: Recorder, *, modem: str, secure_mode: int, loss: float) -> None:
+        super().__init__(recorder)
+        kit = boards.load(KITS[modem])
         if kit.modem is None:
             raise ValueError(f"{kit.name} has no modem")
         self._port = kit.modem
-        super().__init__(
-            recorder,
-            kit.name,
-            (
-                "clouds/enos_coap.py",
-                "fields/enos_coap.py",
-                "net/coap_session.py",
-                f"modem/dialects/{self._port.family}.py",
-            ),
+        self.kit = kit.name
+        self.modules = (
+            "clouds/enos_coap.py",
+            "fields/enos_coap.py",
+            "net/coap_session.py",
+            f"modem/dialects/{self._port.family}.py",
         )
-        self._family, self._secure_mode, self._loss = family, secure_mode, loss
+        self._family, self._secure_mode, self._loss = modem, secure_mode, loss
         self._tally = Tally()
 
     def start_cloud(self, stack: ExitStack, folder: Path) -> None:

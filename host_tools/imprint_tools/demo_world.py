@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from imprint_tools.identities import Identity
 from imprint_tools.journey import Party
@@ -42,13 +43,21 @@ class World(ABC):
     NETWORK: ClassVar[Party]
     HEAP: ClassVar[str]
     """MicroPython's, in which the journey has room."""
+    OPTIONS: ClassVar[tuple[str, ...]]
+    """Of a plan, what the world's own __init__ takes as keywords."""
 
-    def __init__(self, recorder: Recorder, kit: str, modules: tuple[str, ...]) -> None:
-        """`kit` names the board in boards/; `modules` are the patterns of the firmware's modules
-        that a board of this journey imports by names which it makes up while it runs."""
+    kit: str
+    """The board, in boards/."""
+    modules: tuple[str, ...]
+    """Patterns of the firmware's modules that a board of this journey imports by names which it
+    makes up while it runs."""
+
+    def __init__(self, recorder: Recorder, **options: Any) -> None:
         self.recorder = recorder
-        self.kit = kit
-        self.modules = modules
+
+    def files(self) -> Mapping[str, bytes]:
+        """What is to lie in the board's file system beside the firmware."""
+        return {}
 
     @abstractmethod
     def start_cloud(self, stack: ExitStack, folder: Path) -> None:

@@ -7,11 +7,14 @@ traceback.
 
     ImprintError
       caller's mistake     IdentityError 10, BoardFileError 11, FirmwareFileError 12,
-                           ImageError 13, IssueError 14, AuthorityError 15
+                           ImageError 13, IssueError 14, AuthorityError 15,
+                           TrustAnchorError 16
       the board's          PortError 20, ChipMismatchError 21, FlashError 22, DeviceError 23,
                            VerifyError 24
       the world's weather  RuntimeMissingError 30, FetchError 31
       the bench's          BenchStateError 40, JourneyFailedError 41
+      the factory's        ServiceError 50, ServiceUnavailableError 51, LedgerError 52,
+                           StationError 53, ClockSkewError 54
 
 Exit status 0 is success, 1 a bug, 2 wrong usage (click's own), 130 Ctrl-C.
 """
@@ -81,6 +84,14 @@ class AuthorityError(ImprintError):
     code = "authority-unusable"
     exit_code = 15
     next_step = "Name the authority's folder; `imprint ca root` makes one."
+
+
+class TrustAnchorError(ImprintError):
+    """A file that should hold a CA's certificate does not, or the CA cannot be installed."""
+
+    code = "trust-anchor-invalid"
+    exit_code = 16
+    next_step = "Give the CA's own certificate, PEM or DER."
 
 
 class PortError(ImprintError):
@@ -153,3 +164,48 @@ class JourneyFailedError(ImprintError):
     code = "journey-failed"
     exit_code = 41
     next_step = "Look at the board's console: imprint demo --keep."
+
+
+class ServiceError(ImprintError):
+    """A cloud's control plane refused a request, or could not be told what to do."""
+
+    code = "service-refused"
+    exit_code = 50
+    next_step = "Correct what is named; the policy's key and its rights are the usual suspects."
+
+    status = 0
+    """The HTTP status; 0 where nothing was sent."""
+    error_code = 0
+    """The service's own code, if it gave one."""
+
+
+class ServiceUnavailableError(ImprintError):
+    """A cloud's control plane did not answer, failed or throttled for longer than one waits."""
+
+    code = "service-unavailable"
+    exit_code = 51
+    next_step = "Check the network and the service's state, then try again."
+
+
+class LedgerError(ImprintError):
+    """The factory's ledger cannot be opened, or what was asked contradicts it."""
+
+    code = "ledger-refused"
+    exit_code = 52
+    next_step = "Look at what the ledger has: imprint factory station list."
+
+
+class StationError(ImprintError):
+    """The factory server refused this station, or did not finish a unit in time."""
+
+    code = "station-refused"
+    exit_code = 53
+    next_step = "Check the station's token; `imprint factory station list` shows what is revoked."
+
+
+class ClockSkewError(ServiceError):
+    """A cloud's control plane refused a request because this computer's clock is wrong."""
+
+    code = "clock-skew"
+    exit_code = 54
+    next_step = "Set this computer's clock, then try again."

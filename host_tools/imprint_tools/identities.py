@@ -8,7 +8,8 @@ Sources: a TOML or JSON file (one identity, or a list under `identities`), a CSV
 row), environment variables, or questions put to a person. All use the same flat field names. In a
 source, `root_ca` is the path of the certificate that the unit shall trust (PEM or DER, relative
 to the file), and so are the other attachments (`client_cert`, `client_key`); on the unit each is
-a blob of its own, and the identity holds its SHA-256.
+a blob of its own, and the identity holds its SHA-256. `group_key`, an Azure enrolment group's,
+stands in place of the `symmetric_key` that is derived from it here.
 
 An error names the source, the row, the field and the rule, and never the value of a secret. Errors
 are raised outside of `except` blocks, because a parser's exception may hold the whole document.
@@ -31,7 +32,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from imprint_tools import attachments
+from imprint_tools import attachments, azure_identity
 from imprint_tools.errors import IdentityError
 from imprint_tools.paths import firmware_dir
 from imprint_tools.secret import Secret
@@ -160,6 +161,18 @@ class Identity:
     fields: Mapping[str, Value]
     blobs: Mapping[str, Secret | bytes]
     origin: str = field(default="", compare=False)
+    made: tuple[str, ...] = ()
+    """Attachments that are in no source: they were made for this unit, now."""
+
+    def as_held(self, fields: Mapping[str, Any] | None) -> Identity:
+        """The same, with what a unit holds of these fields in place of what was made: a unit that
+        was given its key once keeps it."""
+        held = fields or {}
+        own = {n: held[n] for n in (name + _HASH for name in self.made) if n in held}
+        if not own or len(own) < len(self.made):
+            return self
+        blobs = {name: blob for name, blob in self.blobs.items() if name not in self.made}
+        return Identity(MappingProxyType({**self.fields, **own}), blobs, self.origin, self.made)
 
     def entries(self) -> dict[str, Secret | bytes]:
         """The NVS entries, in the order in which they are written (the identity last)."""
@@ -315,6 +328,7 @@ def check(
 ) -> Identity:
     """Hold one unit's raw fields against the firmware's rules. Raises IdentityError."""
     known = tables()
+    raw = azure_identity.derived(raw, origin)
     for name in raw:
         if name not in known.attachments and name not in known.names:
             raise IdentityError(
@@ -328,6 +342,7 @@ def check(
     _check_value(choice, raw["journey"], origin)
     journey = _journey(raw["journey"], origin)
     fields, blobs = _attached(raw, journey, origin, folder, now)
+    made = _make(fields, blobs)
     for name in fields:
         if name not in journey.rules:
             raise IdentityError(
@@ -335,12 +350,29 @@ def check(
             )
         _check_value(journey.rules[name], fields[name], origin)
     _demand(fields, journey, origin)
+    azure_identity.check(fields, origin)
     attachments.agree(blobs, fields, origin)
     wrapped: dict[str, Value] = {
         name: Secret(value) if journey.rules[name].secret else value
         for name, value in fields.items()
     }
-    return Identity(MappingProxyType(wrapped), MappingProxyType(blobs), origin)
+    return Identity(MappingProxyType(wrapped), MappingProxyType(blobs), origin, made)
+
+
+def _make(fields: dict[str, Any], blobs: dict[str, Secret | bytes]) -> tuple[str, ...]:
+    """Add the key and the request of a unit that applies for its certificate itself, unless the
+    source brings them; the names of what was added."""
+    names = ("client_key", "client_csr")
+    if fields.get("certificate") != "apply" or set(names) & blobs.keys():
+        return ()
+    product_key, device_key = fields.get("product_key"), fields.get("device_key")
+    if not isinstance(product_key, str) or not isinstance(device_key, str):
+        return ()  # it is missing, or no text: _demand and the rules say so
+    key, request = attachments.applicant(product_key, device_key)
+    blobs.update(client_key=key, client_csr=request)
+    for name, bare in (("client_key", key.reveal()), ("client_csr", request)):
+        fields[name + _HASH] = hashlib.sha256(bare).hexdigest()
+    return names
 
 
 def _attached(

@@ -132,7 +132,10 @@ class Held:
 
     def is_of(self, identity: Identity) -> bool:
         """The unit holds this very identity, its attachments and no other."""
-        wanted = {key: _sha256(blob) for key, blob in blobs(identity).items()}
+        expected = identity.as_held(self.fields)
+        wanted = {key: _sha256(blob) for key, blob in blobs(expected).items()}
+        for name in identity.made:
+            wanted.setdefault(name, str(expected.fields[f"{name}_sha256"]))
         return {**self.attachments, "identity": self.identity_sha256} == wanted
 
 

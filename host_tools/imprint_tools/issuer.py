@@ -217,6 +217,12 @@ class Authority:
         sign by itself. Nothing else has a use for it."""
         return certificates.key_bytes(self._key)
 
+    def change_passphrase(self, passphrase: Secret) -> None:
+        """Encrypt the key anew; from then on only the new passphrase opens the folder."""
+        _check_passphrase(passphrase)
+        encrypted = certificates.key_bytes(self._key, passphrase).reveal()
+        issuer_store.replace_key(self.path, encrypted)
+
     def create_intermediate(
         self,
         path: Path,
@@ -413,7 +419,8 @@ def _key_of_csr(csr: bytes, name: str) -> PublicKey:
         found = certificates.common_names(request.subject)
         key = request.public_key()
         signed = request.is_signature_valid
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, UserWarning):
+        # A warning (a country's name of six letters) is raised where a program wants that.
         raise IssueError("the request is no PKCS#10 that can be read, PEM or DER") from None
     weakness = certificates.key_weakness(key)
     if weakness or not isinstance(key, PublicKey):

@@ -19,6 +19,7 @@ import os
 import shutil
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from pathlib import Path
 from cryptography import x509
 
 from imprint_tools import certificates
-from imprint_tools.errors import AuthorityError, IssueError
+from imprint_tools.errors import AuthorityError, ImprintError, IssueError
 
 _CERTIFICATE, _ISSUERS, _KEY, _RECORD = "ca.pem", "issuers.pem", "ca.key", "issued.sqlite3"
 _FORMAT = 1
@@ -135,6 +136,14 @@ def load(path: Path) -> Folder:
     return Folder(path, own[0], tuple(issuers), key)
 
 
+def replace_key(path: Path, encrypted_key: bytes) -> None:
+    """Put the key, encrypted otherwise, in place of the old file. Raises AuthorityError."""
+    try:
+        write(path / _KEY, encrypted_key, private=True)
+    except OSError as error:
+        raise AuthorityError(f"{error.filename} cannot be written: {error.strerror}") from None
+
+
 def write(path: Path, data: bytes, *, private: bool = False) -> None:
     """Write `data` in place of the file, on disk, whole or not at all; 0600 or 0644."""
     staged = path.with_name(path.name + ".new")
@@ -154,6 +163,7 @@ class Record:
     def __init__(self, folder: Path) -> None:
         """Raises AuthorityError when the folder has no record that can be read."""
         self._lock = threading.Lock()
+        self._waiting: deque[_Job] = deque()
         path = folder / _RECORD
         try:
             # mode=rw: a record that is gone is a loss to report, not one to begin anew.
@@ -179,42 +189,30 @@ class Record:
         a live certificate for another key.
         """
         key = certificates.key_id(certificates.public_key(entry.certificate))
-        with self._transaction() as database:
-            others = database.execute(
-                "SELECT name FROM issued WHERE key_id = ? AND name <> ?", (key, entry.name)
-            ).fetchone()
-            if others:
-                raise IssueError(
-                    f"the key of {entry.name} is that of {others[0]}",
-                    next_step="Make a key for each unit; a copied one gives both away.",
-                )
-            if not renew:
-                self._refuse_second(database, entry, key, now)
-            database.execute(
-                "INSERT INTO issued VALUES (?, ?, ?, ?, ?, ?, NULL, NULL)",
-                (
-                    entry.serial,
-                    entry.name,
-                    entry.kind,
-                    key,
-                    int(entry.certificate.not_valid_after_utc.timestamp()),
-                    certificates.der(entry.certificate),
-                ),
-            )
+        job = _Job(entry, key, int(now.timestamp()), renew)
+        self._waiting.append(job)
+        with self._lock:
+            # While one thread waits for the disk others queue; the next writes for all of them.
+            if not job.done:
+                self._write([self._waiting.popleft() for _ in range(len(self._waiting))])
+        if job.error is not None:
+            raise job.error
 
-    def _refuse_second(
-        self, database: sqlite3.Connection, entry: Entry, key: bytes, now: datetime.datetime
-    ) -> None:
-        live = database.execute(
-            "SELECT serial FROM issued WHERE name = ? AND kind = ? AND key_id <> ?"
-            " AND not_after > ? AND revoked_at IS NULL",
-            (entry.name, entry.kind, key, int(now.timestamp())),
-        ).fetchone()
-        if live:
-            raise IssueError(
-                f"{entry.name} has a certificate for another key already, serial {live[0]}",
-                next_step="Renew it, or revoke it if its key is lost.",
-            )
+    def _write(self, jobs: list[_Job]) -> None:
+        """Enter all in one transaction; what is wrong with one does not touch the others."""
+        try:
+            with self._transaction() as database:
+                for job in jobs:
+                    job.error = _refusal(database, job)
+                    if job.error is None:
+                        _insert(database, job)
+        except BaseException as error:
+            for job in jobs:
+                job.error = AuthorityError(f"the record was not written: {error}")
+            raise
+        finally:
+            for job in jobs:
+                job.done = True
 
     def entries(self, name: str | None = None) -> list[Entry]:
         """All, or those of a name; oldest first."""
@@ -238,7 +236,7 @@ class Record:
 
     def revoke(self, serial: str, reason: str, now: datetime.datetime) -> None:
         """Revoke an entry; again, with another reason, changes the reason and not the date."""
-        with self._transaction() as database:
+        with self._lock, self._transaction() as database:
             database.execute(
                 "UPDATE issued SET revoked_at = coalesce(revoked_at, ?), reason = ?"
                 " WHERE serial = ?",
@@ -247,7 +245,7 @@ class Record:
 
     def begin_crl(self) -> tuple[int, list[Entry]]:
         """The next CRL's number, never given twice, and what has to stand in it."""
-        with self._transaction() as database:
+        with self._lock, self._transaction() as database:
             database.execute("UPDATE crl SET number = number + 1")
             number = database.execute("SELECT number FROM crl").fetchone()[0]
             rows = database.execute(
@@ -258,17 +256,70 @@ class Record:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
+        """All or nothing; the caller holds the lock."""
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
             try:
-                self._database.execute("BEGIN IMMEDIATE")
-                try:
-                    yield self._database
-                except BaseException:
-                    self._database.execute("ROLLBACK")
-                    raise
-                self._database.execute("COMMIT")
-            except sqlite3.Error as error:
-                raise AuthorityError(f"the record cannot be written: {error}") from None
+                yield self._database
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+            self._database.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise AuthorityError(f"the record cannot be written: {error}") from None
+
+
+@dataclass
+class _Job:
+    """An entry on its way into the record."""
+
+    entry: Entry
+    key: bytes
+    now: int
+    renew: bool
+    error: ImprintError | None = None
+    done: bool = False
+
+
+def _refusal(database: sqlite3.Connection, job: _Job) -> IssueError | None:
+    """Why the entry may not stand beside those that are there, if so."""
+    name = job.entry.name
+    other = database.execute(
+        "SELECT name FROM issued WHERE key_id = ? AND name <> ?", (job.key, name)
+    ).fetchone()
+    if other:
+        return IssueError(
+            f"the key of {name} is that of {other[0]}",
+            next_step="Make a key for each unit; a copied one gives both away.",
+        )
+    if job.renew:
+        return None
+    live = database.execute(
+        "SELECT serial FROM issued WHERE name = ? AND kind = ? AND key_id <> ?"
+        " AND not_after > ? AND revoked_at IS NULL",
+        (name, job.entry.kind, job.key, job.now),
+    ).fetchone()
+    if not live:
+        return None
+    return IssueError(
+        f"{name} has a certificate for another key already, serial {live[0]}",
+        next_step="Renew it, or revoke it if its key is lost.",
+    )
+
+
+def _insert(database: sqlite3.Connection, job: _Job) -> None:
+    entry = job.entry
+    database.execute(
+        "INSERT INTO issued VALUES (?, ?, ?, ?, ?, ?, NULL, NULL)",
+        (
+            entry.serial,
+            entry.name,
+            entry.kind,
+            job.key,
+            int(entry.certificate.not_valid_after_utc.timestamp()),
+            certificates.der(entry.certificate),
+        ),
+    )
 
 
 def _entry(name: str, kind: str, der: bytes, revoked_at: int | None, reason: str | None) -> Entry:

@@ -155,6 +155,7 @@ def _identity_checks(held: Held, identity: Identity | None) -> list[Check]:
     ]
     if identity is None:
         return checks
+    identity = identity.as_held(held.fields)
     # The whole blob decides; the fields say what differs.
     blob = hashlib.sha256(blobs(identity)["identity"]).hexdigest()
     checks.append(Check("identity", blob, held.identity_sha256))

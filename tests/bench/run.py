@@ -1,7 +1,7 @@
 """Measure what a bench engineer waits for and what a board pays, beside what people use today.
 
-    python tests/bench/run.py                 everything, within seven minutes
-    python tests/bench/run.py --quick         fewer runs, within two
+    python tests/bench/run.py                 everything, within ten minutes
+    python tests/bench/run.py --quick         fewer runs, within four
     python tests/bench/run.py --only sizes    one section (may be repeated)
 
 Prints one table and writes the same as JSON (--json FILE, build/bench.json). Nothing here passes
@@ -20,8 +20,10 @@ from pathlib import Path
 
 import air_bytes
 import at_line
+import factory
 import flashing
 import heap
+import issuing
 import modem_heap
 import nvs_images
 import sizes
@@ -43,6 +45,8 @@ SECTIONS = {
     "air": air_bytes.measure,
     "modem-heap": modem_heap.measure,
     "at": at_line.measure,
+    "factory": factory.measure,
+    "issuing": issuing.measure,
 }
 
 
@@ -77,7 +81,7 @@ def _with_table(page: str, text: str) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="fewer runs, within two minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer runs, within four minutes")
     parser.add_argument(
         "--only", action="append", choices=list(SECTIONS), help="one section (repeatable)"
     )

@@ -12,6 +12,7 @@ import json
 import socket
 import ssl
 import struct
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ HOST = "a1B2c3D4e5F.iot-as-mqtt.cn-shanghai.aliyuncs.com"
 
 
 class RawClient:
-    """One connection. `port` is the vendor's; TLS is verified with the cloud's own root.
+    """One connection. `port` is the vendor's; TLS is verified with the cloud's own root, or `ca`.
     `certificate`: the client's own, as (chain, key)."""
 
     session_present = 0
@@ -35,12 +36,14 @@ class RawClient:
         tls: bool = True,
         host: str = HOST,
         certificate: tuple[Path, Path] | None = None,
+        ca: Path | None = None,
     ) -> None:
-        target = next(e.target for e in cloud.endpoints if e.port == port)
+        ways = [e for e in cloud.endpoints if e.port == port]
+        target = next((e for e in ways if fnmatch(host, e.host)), ways[0]).target
         plain = socket.create_connection(target, WAIT_S)
         self._sock: socket.socket = plain
         if tls:
-            context = ssl.create_default_context(cafile=str(cloud.ca_pem))
+            context = ssl.create_default_context(cafile=str(ca or cloud.ca_pem))
             if certificate is not None:
                 context.load_cert_chain(*certificate)
             try:
@@ -88,7 +91,7 @@ class RawClient:
         """Does the server end the connection, with nothing more to say?"""
         return self.read(1) == b""
 
-    def connect(self, client_id: str, username: str, password: str, **options: Any) -> int:
+    def connect(self, client_id: str, username: str, password: str | None, **options: Any) -> int:
         """CONNECT; the CONNACK's code."""
         self.send(connect(client_id, username, password, **options))
         answer = self.packet()
@@ -146,15 +149,19 @@ def packet(first: int, body: bytes) -> bytes:
 def connect(
     client_id: str,
     username: str,
-    password: str,
+    password: str | None,
     *,
     keepalive_s: int = 60,
     clean: bool = True,
     protocol: bytes = b"\x00\x04MQTT\x04",
+    will: tuple[str, str] | None = None,
 ) -> bytes:
-    flags = 0xC0 | (2 if clean else 0)
+    """Without a password its flag is not set either."""
+    flags = 0x80 | (0x40 if password is not None else 0) | (2 if clean else 0)
+    flags |= 4 if will else 0
     head = protocol + bytes([flags]) + struct.pack(">H", keepalive_s)
-    return packet(0x10, head + text(client_id) + text(username) + text(password))
+    said = [client_id, *(will or ()), username, *([] if password is None else [password])]
+    return packet(0x10, head + b"".join(map(text, said)))
 
 
 def sign(method: str, key: str, content: str) -> str:

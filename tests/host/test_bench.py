@@ -20,7 +20,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
     file = tmp_path_factory.mktemp("bench") / "bench.json"
     done = subprocess.run(  # noqa: S603 - our own script
         [sys.executable, ROOT / "tests/bench/run.py", "--quick", "--json", file,
-         "--only", "sizes", "--only", "nvs"],
+         "--only", "sizes", "--only", "nvs", "--only", "issuing"],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -34,7 +34,7 @@ def test_the_document_says_how_it_was_made(run: tuple[str, dict[str, Any]]) -> N
     assert {"python", "micropython", "mpremote", "esptool"} <= set(document["versions"])
     assert document["quick"] is True
     assert document["failed"] == []
-    assert set(document["sections"]) == {"sizes", "nvs"}
+    assert set(document["sections"]) == {"sizes", "nvs", "issuing"}
 
 
 def test_each_row_has_both_figures_and_their_ratio(run: tuple[str, dict[str, Any]]) -> None:

@@ -177,7 +177,7 @@ def test_a_request_without_use_for_tls_is_refused(line: Authority) -> None:
         line.issue_leaf(registration_id="unit-1", csr=csr.public_bytes(certificates.Encoding.DER))
 
 
-@settings(max_examples=300)
+@settings(max_examples=500)
 @given(st.binary(max_size=600))
 def test_any_bytes_are_a_request_or_refused(data: bytes) -> None:
     """The parser of requests raises IssueError and nothing else."""
@@ -185,7 +185,7 @@ def test_any_bytes_are_a_request_or_refused(data: bytes) -> None:
         issuer._key_of_csr(data, "unit-1")
 
 
-@settings(max_examples=300)
+@settings(max_examples=500)
 @given(st.floats(0, 1, exclude_max=True), st.integers(1, 255))
 def test_a_damaged_request_is_refused(place: float, change: int) -> None:
     """Any one changed byte is found: by the parser or by the signature."""
@@ -338,6 +338,19 @@ def test_what_opens_an_authority(tmp_path: Path, line: Authority) -> None:
     (tmp_path / "root/ca.pem").write_bytes(certificates.pem(line.certificate))
     with pytest.raises(AuthorityError, match="do not belong together"):
         Authority.open(tmp_path / "root", PASSPHRASE)
+
+
+def test_a_passphrase_is_changed(tmp_path: Path, line: Authority) -> None:
+    """The old one opens nothing any more; a short one changes nothing."""
+    with pytest.raises(AuthorityError, match="fewer than 16"):
+        line.change_passphrase(Secret("short"))
+    Authority.open(tmp_path / "line", PASSPHRASE).close()
+    line.change_passphrase(Secret("another passphrase"))
+    with pytest.raises(AuthorityError, match="does not open"):
+        Authority.open(tmp_path / "line", PASSPHRASE)
+    with Authority.open(tmp_path / "line", Secret("another passphrase")) as again:
+        again.issue_leaf(registration_id="unit-1")
+    assert stat.S_IMODE((tmp_path / "line/ca.key").stat().st_mode) == 0o600
 
 
 def test_an_authority_is_never_written_over(tmp_path: Path, line: Authority) -> None:

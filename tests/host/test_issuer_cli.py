@@ -147,6 +147,15 @@ def test_where_a_passphrase_comes_from(folder: Path) -> None:
         assert done.returncode == status, (source, done.stderr)
 
 
+def test_a_new_passphrase(folder: Path) -> None:
+    """From now on the old one is wrong."""
+    (folder / "new").write_text("canary of a second passphrase\n")
+    ca(folder, "passphrase", "line", "--new-passphrase", "new")
+    assert ca(folder, "crl", "line", "-o", "crl.pem", status=15)["error"]["next_step"]
+    done = imprint("ca", "crl", "line", "-o", "crl.pem", "--passphrase", "new", cwd=folder)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("key_type", ["ec", "rsa"])
 def test_the_hierarchy_of_a_gateway(folder: Path, key_type: str) -> None:
     """Root, intermediate, device CA, server: the chain file verifies for both names."""

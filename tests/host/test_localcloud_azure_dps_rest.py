@@ -233,6 +233,9 @@ def test_bulk_does_each_and_tells_of_each(rest: Rest) -> None:
     assert rest.ask("GET", UNIT)[0] == 404
     assert bulk("create", *units, symmetric("unit-10"))[0] == 400
     assert bulk("invent", units[0])[0] == 400 and bulk("create")[0] == 400
+    body = {"mode": "delete", "enrollments": [{"registrationId": "unit-new"}]}
+    assert rest.ask("POST", "/enrollments/", body)[2]["isSuccessful"] is True
+    assert rest.ask("GET", UNIT + "/")[0] == 404, "and no redirection"
 
 
 def test_query_pages(rest: Rest) -> None:

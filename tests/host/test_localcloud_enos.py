@@ -571,6 +571,7 @@ def test_where_it_listens_is_written_while_it_is_up(cloud: EnosCloud) -> None:
         ("coap-*", 5684, "udp"),
         ("mqtt-cn5.envisioniot.com", 11883, "tcp"),
         ("mqtt-cn5.envisioniot.com", 18883, "tcp"),
+        ("apim-cn5.envisioniot.com", 443, "tcp"),
     ]
     with pytest.raises(BenchStateError, match="up already"):
         EnosCloud(cloud.folder).start()

@@ -114,6 +114,27 @@ def test_there_is_an_identity_for_each_secure_mode(folder: Path, name: str, mode
     assert (folder / name).read_text() == text
 
 
+@pytest.mark.parametrize(
+    ("name", "mode"), [("identity-gateway.toml", 3), ("identity-gateway-2.toml", 2)]
+)
+def test_there_is_an_identity_for_a_gateway_of_each_mode(
+    folder: Path, name: str, mode: int
+) -> None:
+    """With the service account that creates its sub-devices; the next start writes the same."""
+    state = daemon.up("enos")
+    text = (folder / name).read_text()
+    fields = identities.load_one(folder / name).fields
+    assert (folder / name).stat().st_mode & 0o777 == 0o600
+    assert (fields["journey"], fields["secure_mode"]) == ("enos-gateway", mode)
+    hosts = {(e.host, e.port) for e in state.endpoints}
+    assert (fields["host"], fields["port"]) in hosts
+    assert (fields["api_host"], fields["api_port"]) in hosts
+    assert {"access_key", "access_secret", "org_id", "subdevice_product_key"} < fields.keys()
+    daemon.down("enos")
+    daemon.up("enos")
+    assert (folder / name).read_text() == text
+
+
 def test_a_mistake_on_the_command_line_is_usage(folder: Path) -> None:
     """Exit status 2, before anything is started or asked."""
     imprint("set", PK, DK, "[1]", "--cloud", "enos", status=2)
@@ -128,7 +149,7 @@ def test_a_config_file_names_products_and_switches(folder: Path, tmp_path: Path)
     config.write_text(
         'hostname = "eu2.envisioniot.com"\ndevice_port = 5683\ncommand_in_option = true\n'
         f'[[product]]\nkey = "{PK}"\nsecret = "PrOdSeCrEt01"\ndynamic_activation = false\n'
-        f'devices = ["{DK}"]\n'
+        f'devices = ["{DK}"]\n[[product]]\nkey = "edges"\nkind = "gateway"\n'
     )
     state = daemon.up("enos", config=config)
     assert state.endpoints[0].port == 5683
@@ -136,6 +157,8 @@ def test_a_config_file_names_products_and_switches(folder: Path, tmp_path: Path)
     fields = identities.load_one(folder / "identity.toml").fields
     assert (fields["host"], fields["port"]) == ("coap-eu2.envisioniot.com", 5683)
     assert fields["product_secret"].reveal() == b"PrOdSeCrEt01"
+    gateway = identities.load_one(folder / "identity-gateway.toml").fields
+    assert (gateway["product_key"], gateway["subdevice_product_key"]) == ("edges", PK)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +168,8 @@ def test_a_config_file_names_products_and_switches(folder: Path, tmp_path: Path)
         "[product]\nkey = 'a'", "[[product]]\n", "[[product]]\nkey = 1",
         "[[product]]\nkey = 'a'\nsecret = 12345", "[[product]]\nkey = 'a'\nextra = 's3cr3t'",
         "[[product]]\nkey = 'a'\ndevices = [1]", "[[product]]\nkey = 'a'\ndevices = 'b'",
-        "[[product]]\nkey = 'a'\ndynamic_activation = 'yes'",
+        "[[product]]\nkey = 'a'\ndynamic_activation = 'yes'", "connect_limits = 1",
+        "[[product]]\nkey = 'a'\nkind = 'virtual'", "[[product]]\nkey = 'a'\ncertificate = 1",
     ],
 )  # fmt: skip
 def test_a_wrong_config_file_is_refused_without_being_quoted(tmp_path: Path, text: str) -> None:

@@ -509,7 +509,7 @@ def test_a_command_waits_for_its_device(cloud: EnosCloud) -> None:
         assert client.code(POST, {"measurepoints": {"t": 1}}) == 200
 
 
-@pytest.mark.parametrize("payload", [b"", b"{}", b'{"id":"9","code":"200"}'])
+@pytest.mark.parametrize("payload", [b"", b"{}", b'{"id":"9","code":"200 "}'])
 def test_a_reply_that_cannot_be_read_is_logged(cloud: EnosCloud, payload: bytes) -> None:
     """And the connection goes on."""
     with online(cloud) as client:

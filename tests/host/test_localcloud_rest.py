@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -86,6 +87,29 @@ def test_a_request_may_never_be_answered(tmp_path: Path) -> None:
             client.get("/silent", timeout=0.2)
         assert asked.is_set()
         assert client.get("/").status_code == 204
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf",
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nha",
+        b"POST / HT",
+        b"",
+    ],
+)
+def test_a_client_may_leave_in_mid_request(tmp_path: Path, data: bytes) -> None:
+    """In mid-body, in mid-line, in mid-handshake; others are served."""
+    with served(tmp_path, echo) as client:
+        address = ("localhost", client.base_url.port or 0)
+        trust = ssl.create_default_context(cafile=str(tmp_path / "root_ca.pem"))
+        with socket.create_connection(address, WAIT_S) as plain:
+            if data:
+                with trust.wrap_socket(plain, server_hostname="localhost") as secure:
+                    secure.sendall(data)
+            else:
+                plain.sendall(b"\x16\x03\x01\x02\x00\x01")
+        assert client.get("/", headers={"x-more": ""}).status_code == 200
 
 
 def test_a_taken_port_is_said(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from azure_bench import AzureBench, EdgeBench
 from enos_bench import EnosBench
 from journey_bench import JourneyBench, flash_content
 
@@ -41,5 +42,27 @@ def make_enos_bench(tmp_path: Path, firmware: bytes) -> Iterator[Callable[..., E
 
         def make(content: bytes = firmware, **options: object) -> EnosBench:
             return stack.enter_context(EnosBench(tmp_path, content, **options))
+
+        yield make
+
+
+@pytest.fixture
+def make_azure_bench(tmp_path: Path, firmware: bytes) -> Iterator[Callable[..., AzureBench]]:
+    """The same with the local Azure. Keywords as of AzureBench."""
+    with ExitStack() as stack:
+
+        def make(content: bytes = firmware, **options: object) -> AzureBench:
+            return stack.enter_context(AzureBench(tmp_path, content, **options))
+
+        yield make
+
+
+@pytest.fixture
+def make_edge_bench(tmp_path: Path, firmware: bytes) -> Iterator[Callable[..., EdgeBench]]:
+    """The same behind a gateway. Keywords as of AzureBench."""
+    with ExitStack() as stack:
+
+        def make(content: bytes = firmware, **options: object) -> EdgeBench:
+            return stack.enter_context(EdgeBench(tmp_path, content, **options))
 
         yield make

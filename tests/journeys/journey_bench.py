@@ -18,6 +18,7 @@ from imprint_tools import boards, identities, image, nvs
 from imprint_tools.identities import Identity
 from imprint_tools.localcloud.aliyun import AliyunCloud
 from imprint_tools.localcloud.aliyun_config import AliyunConfig
+from imprint_tools.localcloud.azure import AzureCloud
 from imprint_tools.localcloud.enos import EnosCloud
 from imprint_tools.monitor import Decoder, Event, Text
 from imprint_tools.paths import firmware_dir
@@ -45,7 +46,7 @@ class UnitBench:
     `content` is what its flash holds, `identity` what is burned.
     """
 
-    cloud: AliyunCloud | EnosCloud
+    cloud: AliyunCloud | EnosCloud | AzureCloud
     identity: Identity
 
     def __init__(self, content: bytes, board: Board) -> None:

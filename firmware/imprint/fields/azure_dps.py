@@ -16,7 +16,8 @@ FIELDS = {
     "symmetric_key": ("base64", 4, 128, 1, None),
     "host": ("host", 1, 253, 0, "global.azure-devices-provisioning.net"),
     "interval_s": ("int", 1, 86400, 0, 5),
-    "sas_ttl_s": ("int", 60, 31536000, 0, 3600),
+    # What a token lives, between renewals at 4/5 of it.
+    "sas_ttl_s": ("int", 15, 31536000, 0, 3600),
 }
 
 NEEDS = {

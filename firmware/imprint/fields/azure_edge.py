@@ -11,7 +11,8 @@ FIELDS = {
     # As the portal gives it, with GatewayHostName for a device behind a gateway.
     "connection_string": ("text", 1, 512, 1, None),
     "interval_s": ("int", 1, 86400, 0, 5),
-    "sas_ttl_s": ("int", 60, 31536000, 0, 3600),
+    # What a token lives, between renewals at 4/5 of it.
+    "sas_ttl_s": ("int", 15, 31536000, 0, 3600),
 }
 
 NEEDS = {}  # type: dict[tuple[str, object], tuple[str, ...]]

@@ -117,6 +117,9 @@ class Session:
             self._obey(*self._command)
         self._client.poll(timeout_ms)
 
+    def rest_ms(self) -> int:
+        return 0
+
     def close(self) -> None:
         self._command = None
         if self._client:

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
     from imprint.wire.mqtt import ConnectRequest
 
-_TOPIC_MAX = const(256)  # bytes; Aliyun's own limit is 128
-_PAYLOAD_MAX = const(4096)  # bytes; a larger downlink is drained, acknowledged and dropped
+# Bytes; a larger downlink is drained, acknowledged and dropped. A topic of Azure has a message's
+# properties in it.
+_TOPIC_MAX = const(1024)
+_PAYLOAD_MAX = const(4096)
 _DRAIN_MAX = const(262_144)  # bytes; no broker of ours sends more, so it is none
 
 # MQTT 3.1.1, 2.2.1: packet type and flags
@@ -40,13 +42,14 @@ _SUBSCRIPTION_REFUSED = const(504)
 
 class Client(MQTTClient):
     """One connection. `on_message(topic: bytes, payload: bytes)` is called for each downlink,
-    from `poll` or while an acknowledgement is waited for, and must not publish."""
+    from `poll` or while an acknowledgement is waited for, and must not publish. What it returns
+    False for is not acknowledged."""
 
     def __init__(
         self,
         request: "ConnectRequest",
         context: "SSLContext",
-        on_message: "Callable[[bytes, bytes], None]",
+        on_message: "Callable[[bytes, bytes], bool | None]",
         timeout_ms: int,
     ) -> None:
         super().__init__(
@@ -54,7 +57,7 @@ class Client(MQTTClient):
             request.host,
             request.port,
             request.username,
-            request.password.reveal(),
+            request.password.reveal() if request.password else None,
             request.keepalive_s,
         )
         self._context = context
@@ -72,8 +75,12 @@ class Client(MQTTClient):
         self.sock = Stream(self.server, self.port, self._context, self._timeout_ms)
         body = bytearray(b"\x00\x04MQTT\x04\xc0")
         body[7] |= self._clean_session << 1
+        fields = [self.client_id, self.user, self.pswd]
+        if self.pswd is None:
+            body[7] &= 0xBF
+            fields.pop()
         body += self.keepalive.to_bytes(2, "big")
-        for field in (self.client_id, self.user, self.pswd):
+        for field in fields:
             data = field.encode() if isinstance(field, str) else field
             body += len(data).to_bytes(2, "big") + data
         self._send(b"\x10", body)
@@ -170,26 +177,32 @@ class Client(MQTTClient):
         qos = op >> 1 & 3
         overhead = 4 if qos else 2
         topic_size = int.from_bytes(self.sock.read(2), "big") if size >= 2 else 0
-        if (
-            qos > 1
-            or not 0 < topic_size <= _TOPIC_MAX
-            or not topic_size + overhead <= size <= _DRAIN_MAX
-        ):
+        if qos > 1 or not topic_size or not topic_size + overhead <= size <= _DRAIN_MAX:
             raise ProtocolError(_PEER_GARBAGE, "PUBLISH")
-        topic = bytes(self.sock.read(topic_size))
-        pid = self.sock.read(2) if qos else None
         left = size - topic_size - overhead
-        if left <= _PAYLOAD_MAX:
-            self.cb(topic, bytes(self.sock.read(left)))
+        fits = topic_size <= _TOPIC_MAX and left <= _PAYLOAD_MAX
+        topic = b""
+        if fits:
+            topic = bytes(self.sock.read(topic_size))
+        else:
+            self._drain(topic_size)
+        pid = self.sock.read(2) if qos else None
+        taken = True
+        if fits:
+            taken = self.cb(topic, bytes(self.sock.read(left)))
         else:
             self.dropped += 1
-            scratch = memoryview(bytearray(128))
-            while left:
-                part = scratch[: min(left, 128)]
-                self.sock.readinto(part)
-                left -= len(part)
-        if pid:
+            self._drain(left)
+        # What was not taken in comes again with the next connection.
+        if pid and taken is not False:
             self.sock.write(b"\x40\x02" + pid)
+
+    def _drain(self, left: int) -> None:
+        scratch = memoryview(bytearray(128))
+        while left:
+            part = scratch[: min(left, 128)]
+            self.sock.readinto(part)
+            left -= len(part)
 
     def _await(self, kind: int, pid: int) -> None:
         self._acked = None

@@ -6,17 +6,20 @@ unit comes to the cloud. All have
     NEEDS_CLOCK           whether the date must be known before a session
     join()                bring the link up
     fits(record)          whether a login can be tried with what the vault holds
-    register() -> record  get a credential; no session is left open
+    register() -> record  get a credential; no session is left open. None: the cloud knows this
+                          unit and does not want it yet
     login(record)
-    period_ms             between two reports
-    report(id, values) -> payload
+    period_ms             from the report just made to the next
+    report(id, values) -> payload, empty where there is nothing to report
     send(id, payload, again) -> None, or the error for a report that was refused
     poll(timeout_ms)      take in what comes, and act on it
+    rest_ms()             how long the cloud wants to be left alone before the next session
     close()
 
 and raise `imprint.errors`. `unit` is what they may use of the unit: `store`, `feed()` the
-watchdog's, `free()` to let go of modules that have done their part, and the application's
-`read()`, `apply(params)` and `hear(payload)`.
+watchdog's, `free()` to let go of modules that have done their part, `keep(record)` to store a
+credential before `register` returns it, and the application's `read()`, `apply(params)`,
+`hear(payload)`, `method(name, payload)` and `properties(values)`.
 """
 
 from micropython import const
@@ -79,6 +82,9 @@ class MqttSession:
         if not self._link.is_up():
             raise WeatherError(_LINK_LOST)
 
+    def rest_ms(self) -> int:
+        return 0
+
     def close(self) -> None:
         if self.client:
             self.client.close()
@@ -105,9 +111,10 @@ class MqttSession:
         except MQTTException as error:
             raise peer.refused(self.identity, error.args[0])
 
-    def _take(self, topic: bytes, payload: bytes) -> None:
+    def _take(self, topic: bytes, payload: bytes) -> bool:
         # Called in the middle of other exchanges: note it down, act later.
-        if len(self.todo) < _TODO_MAX:
-            self.todo.append((topic, payload))
-        else:
+        if len(self.todo) >= _TODO_MAX:
             port.emit("overrun")
+            return False
+        self.todo.append((topic, payload))
+        return True

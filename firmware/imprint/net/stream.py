@@ -84,6 +84,11 @@ class Stream:
         """Fill `view`, a memoryview. Raises as `read`."""
         self._transfer(self._sock.readinto, view, select.POLLIN)
 
+    def read_some(self, view) -> int:
+        """Put what comes first into `view`, a memoryview; how many bytes, 0 when the peer has
+        closed. Raises as `read`."""
+        return self._move(self._sock.readinto, view, select.POLLIN, self._deadline())
+
     def wait(self, timeout_ms: int) -> bool:
         """True as soon as something can be read, False when nothing came in `timeout_ms`."""
         self._poll.modify(self._sock, select.POLLIN)
@@ -100,9 +105,20 @@ class Stream:
     def setblocking(self, _flag: bool) -> None:
         """Nothing: `umqtt.simple` calls it after every first byte, to wait for ever."""
 
+    def _deadline(self) -> int:
+        return port.ticks_add(port.ticks_ms(), self.timeout_ms)
+
     def _transfer(self, move, view, event: int) -> None:
-        deadline = port.ticks_add(port.ticks_ms(), self.timeout_ms)
+        deadline = self._deadline()
         while len(view):
+            count = self._move(move, view, event, deadline)
+            if not count:
+                raise ProtocolError(_PEER_CLOSED)
+            view = view[count:]
+
+    def _move(self, move, view, event: int, deadline: int) -> int:
+        # One successful call of `move`: what it returns, which is 0 at the end.
+        while True:
             try:
                 count = move(view)
             except (OSError, ValueError) as error:
@@ -111,11 +127,8 @@ class Stream:
 
                     raise tls.explain(error)
                 raise WeatherError(_CONNECTION_LOST, number=error.args[0])
-            if count:
-                view = view[count:]
-                continue
-            if count == 0:
-                raise ProtocolError(_PEER_CLOSED)
+            if count is not None:
+                return count
             left_ms = port.ticks_diff(deadline, port.ticks_ms())
             if left_ms <= 0:
                 raise ProtocolError(_PEER_SILENT)

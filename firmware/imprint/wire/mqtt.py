@@ -14,7 +14,7 @@ class ConnectRequest:
         port: int,
         client_id: bytes,
         username: bytes,
-        password: "Secret",
+        password: "Secret | None",
         keepalive_s: int,
         clean_session: bool = True,
     ) -> None:
@@ -22,6 +22,6 @@ class ConnectRequest:
         self.port = port
         self.client_id = client_id
         self.username = username
-        self.password = password
+        self.password = password  # None: a client certificate proves who we are
         self.keepalive_s = keepalive_s
         self.clean_session = clean_session  # False: the broker keeps our session meanwhile

@@ -16,8 +16,8 @@ from imprint_tools.cli.output import note, report_error, report_usage
 from imprint_tools.errors import ImprintError, RuntimeMissingError
 
 _COMMANDS = (
-    "board", "ca", "cloud", "demo", "flash", "image", "inject", "modem", "monitor", "runtime",
-    "verify",
+    "board", "ca", "cloud", "demo", "factory", "flash", "gateway", "image", "inject", "modem",
+    "monitor", "runtime", "verify",
 )  # fmt: skip
 
 

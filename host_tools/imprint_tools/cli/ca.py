@@ -12,8 +12,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from imprint_tools import certificates, issuer, issuer_output, issuer_store
-from imprint_tools.cli.output import emit, json_option
+from imprint_tools import certificates, issuer, issuer_output, issuer_store, trust_store
+from imprint_tools.cli.output import emit, json_option, note
 from imprint_tools.cli.types import PassphraseSource, passphrase_option
 from imprint_tools.errors import IssueError
 from imprint_tools.issuer import Authority
@@ -274,6 +274,23 @@ def verification(
 
 
 @ca.command()
+@_authority_argument
+@passphrase_option()
+@passphrase_option("--new-passphrase", "IMPRINT_CA_NEW_PASSPHRASE", "from now on the")
+@json_option
+def passphrase(
+    authority: Path,
+    passphrase: PassphraseSource,
+    new_passphrase: PassphraseSource,
+    as_json: bool,
+) -> None:
+    """Change an authority's passphrase. Copies of its folder keep the old one."""
+    with _open(authority, passphrase) as opened:
+        opened.change_passphrase(new_passphrase.load("New passphrase", confirm=True))
+    emit({"folder": str(authority)}, f"{authority} has a new passphrase", as_json=as_json)
+
+
+@ca.command()
 @click.argument("folder", type=_folder)
 @click.option("--gateway", required=True, help="The gateway's device id.")
 @click.option("--hostname", required=True, help="`hostname` of the gateway's config.toml.")
@@ -324,6 +341,34 @@ def show(authority: Path, name: str | None, as_json: bool) -> None:
         "\n".join(lines),
         as_json=as_json,
     )
+
+
+@ca.command()
+@click.argument("file", type=_file)
+@click.option("--remove", is_flag=True, help="Take it out of the store again.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@json_option
+def install(file: Path, remove: bool, dry_run: bool, as_json: bool) -> None:
+    """Put the root CA in FILE into this machine's own store (Debian, Ubuntu).
+
+    Programs that verify servers with OpenSSL then trust what it signs. Needs root.
+    """
+    what = trust_store.plan(file, remove=remove)
+    if not as_json:
+        for step in what.steps:
+            note(f"{'would ' * dry_run}{step}")
+    if not dry_run:
+        trust_store.carry_out(what, file)
+    done = f"nothing to do: {what.target} is {'gone' if remove else 'there'}"
+    if what.steps:
+        done = "nothing done" if dry_run else ("removed" if remove else "installed")
+    record = {
+        **_certificate_record(what.root),
+        "file": str(what.target),
+        "steps": list(what.steps),
+        "done": bool(what.steps) and not dry_run,
+    }
+    emit(record, f"{record['name']}: {done}", as_json=as_json)
 
 
 def _open(authority: Path, passphrase: PassphraseSource) -> Authority:

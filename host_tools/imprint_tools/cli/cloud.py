@@ -28,6 +28,14 @@ _cloud_option = click.option(
     show_default=True,
     help="Which cloud.",
 )
+_product_cloud_option = click.option(
+    "--cloud",
+    "name",
+    type=click.Choice(("aliyun", "enos")),
+    default="aliyun",
+    show_default=True,
+    help="Which cloud.",
+)
 _device_arguments = (click.argument("product_key"), click.argument("device_name"))
 _name_argument = click.argument("name", type=click.Choice(daemon.NAMES), default=daemon.NAMES[0])
 
@@ -52,7 +60,9 @@ def up(
 ) -> None:
     """Start a cloud; without a product one is made, with an identity ready to inject.
 
-    EnOS has two: identity.toml activates (secure mode 3), identity-2.toml has its own secret.
+    EnOS has two: identity.toml activates (secure mode 3), identity-2.toml has its own secret; and
+    the same for a gateway, identity-gateway.toml and identity-gateway-2.toml.
+    Azure has three: by a symmetric key, by a certificate, and behind a gateway.
     """
     if products and config:
         raise click.UsageError("--product and --config exclude each other")
@@ -112,7 +122,8 @@ def events(name: str, follow: bool) -> None:
 def set_properties(
     product_key: str, device_name: str, params: str, name: str, as_json: bool
 ) -> None:
-    """Set properties (EnOS: measurepoints): JSON is an object such as '{"relay": 1}'."""
+    """Set properties (EnOS: measurepoints, Azure: desired properties): JSON is an object such as
+    '{"relay": 1}'. For Azure, PRODUCT_KEY is the hub's name."""
     wanted = _object(params)
     if not wanted:
         raise click.BadParameter("not a JSON object with a property in it", param_hint="JSON")
@@ -125,24 +136,36 @@ def set_properties(
 @_device_arguments[1]
 @click.argument("service")
 @click.argument("params", metavar="JSON", default="{}")
+@click.option(
+    "--cloud",
+    "name",
+    type=click.Choice(("enos", "azure")),
+    default="enos",
+    show_default=True,
+    help="Which cloud.",
+)
 @json_option
-def invoke(product_key: str, device_name: str, service: str, params: str, as_json: bool) -> None:
-    """Have an EnOS device run a service: JSON is an object of its inputs.
+def invoke(
+    product_key: str, device_name: str, service: str, params: str, name: str, as_json: bool
+) -> None:
+    """Have a device run a service (Azure: a direct method): JSON is an object of its inputs.
 
-    The command waits until the device says something.
+    EnOS's command waits until the device says something; Azure's is answered at once or never.
     """
     wanted = _object(params)
     if wanted is None:
         raise click.BadParameter("not a JSON object", param_hint="JSON")
-    message_id, fate = _ask(
-        "enos", "invoke", product_key, device_name, service=service, params=wanted
-    )
-    emit({"id": message_id, "fate": fate}, f"{fate}, id {message_id}", as_json=as_json)
+    first, second = _ask(name, "invoke", product_key, device_name, service=service, params=wanted)
+    if name == "azure":
+        answer = {"status": int(first), "payload": second}
+        emit(answer, f"status {first}: {json.dumps(second)}", as_json=as_json)
+    else:
+        emit({"id": first, "fate": second}, f"{second}, id {first}", as_json=as_json)
 
 
 @cloud.command()
 @click.argument("product_key", required=False)
-@_cloud_option
+@_product_cloud_option
 @json_option
 def product(product_key: str | None, name: str, as_json: bool) -> None:
     """Add a product; without a key one is made up."""
@@ -167,7 +190,10 @@ def product(product_key: str | None, name: str, as_json: bool) -> None:
 def add(
     product_key: str, device_name: str, identity: Path | None, mode: str | None, name: str
 ) -> None:
-    """Add a device, for `register`, for an activation or for a secret burned in."""
+    """Add a device, for `register`, for an activation or for a secret burned in.
+
+    For Azure, PRODUCT_KEY is `dps` for an enrolment, a hub's name, or a gateway's host name.
+    """
     if mode is not None and name != "enos":
         raise click.UsageError("--mode is EnOS's: add --cloud enos")
     more = {"mode": int(mode or 2)} if name == "enos" else {}
@@ -179,7 +205,28 @@ def add(
 @cloud.command()
 @_device_arguments[0]
 @_device_arguments[1]
+@click.argument("switch", type=click.Choice(("on", "off")))
 @_cloud_option
+def enable(product_key: str, device_name: str, switch: str, name: str) -> None:
+    """Enable a device or disable it. For Azure, PRODUCT_KEY is `dps` for its enrolment, else the
+    hub's name."""
+    _ask(name, "enable", product_key, device_name, on=switch == "on")
+    note(f"{device_name} is {'enabled' if switch == 'on' else 'disabled'}")
+
+
+@cloud.command()
+@click.argument("host")
+@click.argument("state", type=click.Choice(("up", "down", "cut", "mend")))
+def gateway(host: str, state: str) -> None:
+    """Take an Azure gateway's power or give it (down, up); cut its way to the hub or mend it."""
+    control.ask(daemon.folder("azure"), "gateway", host=host, state=state)
+    note(f"{host}: {state}")
+
+
+@cloud.command()
+@_device_arguments[0]
+@_device_arguments[1]
+@_product_cloud_option
 def reset(product_key: str, device_name: str, name: str) -> None:
     """Let an activated device `register` (EnOS: activate) again."""
     _ask(name, "reset", product_key, device_name)
@@ -198,7 +245,7 @@ def forget(product_key: str, device_name: str) -> None:
 @cloud.command()
 @click.argument("product_key")
 @click.argument("switch", type=click.Choice(("on", "off")))
-@_cloud_option
+@_product_cloud_option
 def registration(product_key: str, switch: str, name: str) -> None:
     """Turn a product's dynamic registration (EnOS: activation) on or off."""
     control.ask(daemon.folder(name), "registration", product_key=product_key, on=switch == "on")
@@ -264,6 +311,22 @@ def _enos_line(device: dict[str, Any]) -> str:
     return "; ".join(filter(None, (line, " ".join(points))))
 
 
+def _azure_line(device: dict[str, Any]) -> str:
+    name = device["device_id"] or device["registration_id"]
+    words = [
+        f"enrolment {device['enrolment']}" if device["enrolment"] else "",
+        device["registration"] or "",
+        "online" if device.get("online") else "",
+        "" if device.get("enabled", True) else "disabled at the hub",
+        "a gateway" if device.get("gateway") else "",
+        f"behind {device['parent']}" if device.get("parent") else "",
+        f"seen {_when(device.get('last_seen'))}",
+    ]
+    reported = device.get("reported") or {}
+    line = f"{device['hub'] or 'no hub'} {name}: {', '.join(filter(None, words))}"
+    return f"{line}; reported {json.dumps(reported)}" if reported else line
+
+
 def _session_line(session: dict[str, Any]) -> str:
     counts = ", ".join(
         f"{part} {c['up_bytes']} B in {c['up_datagrams']} up,"
@@ -277,7 +340,7 @@ def _session_line(session: dict[str, Any]) -> str:
     )
 
 
-_DEVICE_LINES = {"aliyun": _aliyun_line, "enos": _enos_line}
+_DEVICE_LINES = {"aliyun": _aliyun_line, "enos": _enos_line, "azure": _azure_line}
 _SWITCHES = {"aliyun": "registration", "enos": "activation"}
 
 

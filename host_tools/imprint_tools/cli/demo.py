@@ -22,17 +22,14 @@ from imprint_tools.recorder import Watcher
 from imprint_tools.report import render
 from imprint_tools.report_parts import size_text
 
-_OPTIONS = {
-    "aliyun": ("chip", "registration"),
-    "enos-coap": ("modem", "secure_mode", "loss"),
-}
-
 
 @click.command()
 @click.option(
-    "--journey", type=click.Choice(library.JOURNEYS), default="aliyun", show_default=True
+    "--journey", type=click.Choice(list(library.WORLDS)), default="aliyun", show_default=True
 )
-@click.option("--chip", type=click.Choice(library.CHIPS), help="aliyun: the board's; esp32.")
+@click.option(
+    "--chip", type=click.Choice(library.CHIPS), help="The board's, where no modem decides; esp32."
+)
 @click.option(
     "--registration",
     type=click.Choice(library.REGISTRATIONS),
@@ -49,7 +46,7 @@ _OPTIONS = {
 @click.option(
     "--loss", type=click.FloatRange(0, 90), help="enos-coap: datagrams lost each way, in percent."
 )
-@click.option("--heap", type=HeapType(), help="MicroPython's heap; 64k, enos-coap: 96k.")
+@click.option("--heap", type=HeapType(), help="MicroPython's heap; 96k, aliyun: 64k.")
 @click.option(
     "--reports", type=click.IntRange(1, 1000), default=3, show_default=True,
     help="Telemetry reports to wait for.",
@@ -100,7 +97,7 @@ def _chosen(journey: str, options: Mapping[str, str | float | None]) -> dict[str
     """Of the options that belong to one journey those that were given, as fields of the plan."""
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     for name in given:
-        if name not in _OPTIONS[journey]:
+        if name not in library.WORLDS[journey].OPTIONS:
             raise click.UsageError(f"--{name.replace('_', '-')} is no option of {journey}")
     if "secure_mode" in given:
         given["secure_mode"] = int(given["secure_mode"])

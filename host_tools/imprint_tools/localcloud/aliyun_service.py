@@ -12,9 +12,6 @@ from imprint_tools.localcloud.aliyun import AliyunCloud, AliyunConfig, ProductCo
 from imprint_tools.localcloud.service import Served
 from imprint_tools.secret import Secret
 
-WIFI_SSID = "imprint"
-"""What an identity made here joins: the open network that `imprint board up` has by default."""
-
 
 @contextmanager
 def run(place: Path, products: tuple[str, ...], config: Path | None) -> Iterator[Served]:
@@ -86,7 +83,7 @@ def _write_identity(
         "product_key": product_key,
         **fields,
         "root_ca": str(cloud.ca_pem),
-        "wifi_ssid": WIFI_SSID,
+        "wifi_ssid": service.WIFI_SSID,
     }
     service.write_identity(path, document)
 

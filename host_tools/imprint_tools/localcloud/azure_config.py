@@ -23,6 +23,19 @@ REFUSALS: Mapping[str, int] = {
 
 
 @dataclass(frozen=True)
+class GatewayConfig:
+    """A gateway at that host name; `parent` is the host name of the one that it stands behind."""
+
+    host: str
+    parent: str | None = None
+
+    @property
+    def device_id(self) -> str:
+        """Its own identity at the hub."""
+        return self.host.split(".", 1)[0]
+
+
+@dataclass(frozen=True)
 class AzureConfig:
     """How the local Azure is set up.
 
@@ -42,8 +55,9 @@ class AzureConfig:
     `hubs` are linked to the provisioning service; `allocation` and `static_hub` are its defaults.
     `sas_grace_s`: how long past its expiry a token holds. The real hub is reported to allow some
     minutes; none is the stricter test of a device. `gateway_grace_s`: the gateway's, from its
-    source. `scope_refresh_s`: how old a gateway's list of its children may grow.
-    `store_max`, `store_life_s`: what a gateway keeps while its upstream is away.
+    source. `gateways` stand before the first hub; `scope_refresh_s`: how old their list of
+    children may grow; `gateway_clients_max`: how many may be connected; `store_max` messages for
+    `store_life_s` are what they keep while the way up is cut.
 
     `certificate`: one of pki.VARIANTS.
     """
@@ -67,7 +81,9 @@ class AzureConfig:
     put_overwrites: bool = True
     sas_grace_s: float = 0.0
     gateway_grace_s: float = 300.0
+    gateways: tuple[GatewayConfig, ...] = ()
     scope_refresh_s: float = 3600.0
+    gateway_clients_max: int = 100
     store_max: int = 10_000
     store_life_s: float = 7200.0
     refusals: Mapping[str, int] = field(default_factory=dict)

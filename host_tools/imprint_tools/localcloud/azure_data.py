@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -33,6 +34,28 @@ class C2dMessage:
         return base64.b64decode(self.body)
 
 
+@dataclass(frozen=True)
+class Message:
+    """Telemetry. `at`: when it was taken, seconds since 1970; `via`: the gateways it passed."""
+
+    device_id: str
+    properties: Mapping[str, str | None]
+    payload: bytes
+    at: float
+    via: tuple[str, ...] = ()
+
+    def stored(self) -> dict[str, Any]:
+        return vars(self) | {
+            "properties": dict(self.properties),
+            "payload": base64.b64encode(self.payload).decode(),
+        }
+
+    @classmethod
+    def restored(cls, entry: dict[str, Any]) -> Message:
+        payload = base64.b64decode(entry["payload"])
+        return cls(**entry | {"payload": payload, "via": tuple(entry["via"])})
+
+
 @dataclass
 class Device:
     """An identity at a hub. `auth`: SAS, SELF_SIGNED (by thumbprint) or AUTHORITY. `parent`: the
@@ -45,7 +68,7 @@ class Device:
     enabled: bool = True
     edge: bool = False
     parent: str | None = None
-    etag: str = field(default_factory=new_etag)
+    etag: str = field(default_factory=lambda: random_text(16))
     generation: str = field(default_factory=lambda: random_text(18))
     twin: Twin = field(default_factory=Twin)
     c2d: list[C2dMessage] = field(default_factory=list)
@@ -70,8 +93,9 @@ class Device:
 
 @dataclass
 class Registration:
-    """What became of a device that registered. `status` is the vendor's: assigning, assigned,
-    failed, disabled. `error`: of a failed one, code and message."""
+    """What became of a device that registered. `status` is the vendor's: assigned, failed or
+    disabled. `hub` and `device_id` outlive a refusal: a device keeps its hub. `error`: of a failed
+    one, code and message."""
 
     registration_id: str
     status: str
@@ -80,6 +104,7 @@ class Registration:
     device_id: str | None = None
     substatus: str | None = None
     group: str | None = None
+    attestation: str = "symmetricKey"
     error: tuple[int, str] | None = None
     created: str = field(default_factory=utc_text)
     updated: str = field(default_factory=utc_text)
@@ -87,13 +112,14 @@ class Registration:
 
     def shown(self) -> dict[str, Any]:
         """As a device and the service see it."""
+        assigned = self.status == "assigned"
         document: dict[str, Any] = {
             "registrationId": self.registration_id,
             "createdDateTimeUtc": self.created,
-            "assignedHub": self.hub,
-            "deviceId": self.device_id,
+            "assignedHub": self.hub if assigned else None,
+            "deviceId": self.device_id if assigned else None,
             "status": self.status,
-            "substatus": self.substatus,
+            "substatus": self.substatus if assigned else None,
             "lastUpdatedDateTimeUtc": self.updated,
             "etag": self.etag,
         }
@@ -103,7 +129,8 @@ class Registration:
 
 
 class AzureData(DataFile):
-    """Not thread-safe: one loop owns it. Registration ids are keys without regard to case."""
+    """Not thread-safe: one loop owns it. Registration ids are keys without regard to case;
+    `stores` are the gateways' disks."""
 
     LOSS = "be enrolled again"
 
@@ -115,7 +142,7 @@ class AzureData(DataFile):
         self.registrations: dict[str, Registration] = {}
         self.authorities: dict[str, str] = {}
         self.devices: dict[str, dict[str, Device]] = {}
-        self.stores: dict[str, list[dict[str, Any]]] = {}
+        self.stores: dict[str, deque[Message]] = {}
 
     def policy_key(self, host: str) -> Secret:
         """The key that a service's clients sign with; made when first asked for."""
@@ -142,7 +169,10 @@ class AzureData(DataFile):
             host: {entry["device_id"]: Device.restored(entry) for entry in entries}
             for host, entries in document["devices"].items()
         }
-        self.stores = dict(document["stores"])
+        self.stores = {
+            name: deque(map(Message.restored, entries))
+            for name, entries in document["stores"].items()
+        }
 
     def _written(self) -> dict[str, Any]:
         return {
@@ -155,7 +185,10 @@ class AzureData(DataFile):
                 host: [device.stored() for device in devices.values()]
                 for host, devices in self.devices.items()
             },
-            "stores": self.stores,
+            "stores": {
+                name: [message.stored() for message in store]
+                for name, store in self.stores.items()
+            },
         }
 
 

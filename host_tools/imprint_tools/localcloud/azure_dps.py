@@ -135,9 +135,10 @@ class Dps:
         known = self.data.registrations.get(name.casefold())
         entry = Registration(name, "disabled")
         if known is not None:
-            entry.created = known.created
+            entry.created, entry.hub, entry.device_id = known.created, known.hub, known.device_id
+        entry.attestation = enrolment.kind
+        entry.operation_id = f"4.{uuid.uuid4().hex[:16]}.{uuid.uuid4()}"
         if enrolment.enabled:
-            entry.operation_id = f"4.{uuid.uuid4().hex[:16]}.{uuid.uuid4()}"
             entry.group = enrolment.name if enrolment.group else None
             try:
                 self._assign(entry, enrolment, evidence, known)
@@ -190,7 +191,7 @@ class Dps:
                 entry.substatus = "deviceDataReset"
                 kept = None
             before.remove(entry.device_id)
-        elif known is not None and known.status == "assigned" and kept is None:
+        elif before is hub and kept is None:
             entry.substatus = "reprovisionedToInitialAssignment"
         if kept is None:
             twin = read_initial(body.get("initialTwin", {}))

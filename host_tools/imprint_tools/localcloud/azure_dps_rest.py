@@ -59,6 +59,7 @@ class DpsRest:
         door = _Collection(self._dps, group)
         return [
             ("POST", path, door.bulk),
+            ("POST", f"{path}/", door.bulk),  # as the vendor's SDK for Node.js spells it
             ("POST", f"{path}/query", door.query),
             ("POST", path + "/{name}/attestationmechanism", door.attestation),
             ("PUT", path + "/{name}", door.put),

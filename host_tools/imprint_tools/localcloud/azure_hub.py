@@ -17,8 +17,7 @@ from typing import Any, Protocol
 
 from imprint_tools.localcloud import azure_names as names
 from imprint_tools.localcloud import azure_twin
-from imprint_tools.localcloud.azure_data import C2dMessage, Device
-from imprint_tools.localcloud.azure_enrolment import new_etag
+from imprint_tools.localcloud.azure_data import C2dMessage, Device, Message
 from imprint_tools.localcloud.azure_error import (
     DEVICE_NOT_FOUND,
     DEVICE_OFFLINE,
@@ -26,25 +25,17 @@ from imprint_tools.localcloud.azure_error import (
     ServiceError,
     inferred,
 )
+from imprint_tools.localcloud.datafile import random_text
 from imprint_tools.localcloud.events import EventLog
 from imprint_tools.localcloud.refusal import Refusal
 from imprint_tools.secret import Secret
 
 C2D_MAX = 50
 """Messages that may wait for a device."""
+_C2D_BYTES_MAX = 64 * 1024
+_METHOD_BYTES_MAX = 128 * 1024
 
 _BODY_SHOWN_MAX = 4096
-
-
-@dataclass(frozen=True)
-class Message:
-    """Telemetry. `at`: when it was taken, seconds since 1970; `via`: the gateways it passed."""
-
-    device_id: str
-    properties: Mapping[str, str | None]
-    payload: bytes
-    at: float
-    via: tuple[str, ...] = ()
 
 
 class Downlink(Protocol):
@@ -106,7 +97,7 @@ class Hub:
         self.key = key
         self.devices = devices
         self.up = False
-        self._log = log
+        self.log = log
         self._on_change = on_change
         self._ways: dict[str, Downlink] = {}
         self._calls: dict[str, _Call] = {}
@@ -135,7 +126,7 @@ class Hub:
     def set_enabled(self, device_id: str, on: bool) -> None:
         """Disabling cuts the device off. Refuses "device-unknown"."""
         device = self.device(device_id)
-        device.enabled, device.etag = on, new_etag()
+        device.enabled, device.etag = on, random_text(16)
         self._on_change()
         if not on:
             self._cut(device_id, "the device was disabled")
@@ -162,6 +153,8 @@ class Hub:
         if before is not None and before is not way:
             before.disconnect(device_id, "another connection took the session")
         self._in_flight.pop(device_id, None)
+        if (device := self.devices.get(device_id)) is not None:
+            device.last_seen = time.time()
 
     def disconnected(self, device_id: str, way: Downlink) -> None:
         if self._ways.get(device_id) is way:
@@ -174,7 +167,7 @@ class Hub:
     def telemetry(self, message: Message) -> None:
         if (device := self.devices.get(message.device_id)) is not None:
             device.last_seen = time.time()
-        self._log.add(
+        self.log.add(
             "telemetry",
             hub=self.name,
             device_id=message.device_id,
@@ -190,7 +183,7 @@ class Hub:
 
     def patch_reported(self, device_id: str, patch: Mapping[str, Any]) -> int:
         version = self.device(device_id).twin.patch_reported(patch)
-        self._log.add(
+        self.log.add(
             "reported", hub=self.name, device_id=device_id, version=version, patch=dict(patch)
         )
         self._on_change()
@@ -199,7 +192,7 @@ class Hub:
     def method_answered(self, device_id: str, rid: str, status: int, body: bytes) -> None:
         call = self._calls.get(rid)
         known = call is not None and call.device_id == device_id and not call.answer.done()
-        self._log.add(
+        self.log.add(
             "method-answer",
             hub=self.name,
             device_id=device_id,
@@ -241,18 +234,19 @@ class Hub:
             way = self._ways.get(device_id)
             topic = names.desired_topic(version)
             sent = way is not None and way.send(device_id, topic, payload, _nothing)
-            self._log.add(
-                "desired", hub=self.name, device_id=device_id, version=version, sent=sent
-            )
+            self.log.add("desired", hub=self.name, device_id=device_id, version=version, sent=sent)
         self._on_change()
         return device
 
     def send_c2d(self, device_id: str, payload: bytes, properties: Mapping[str, str]) -> str:
         """Keep a message for a device and send it as soon as it can be; returns its id.
 
-        Refuses "device-unknown" and, beyond fifty that wait, "too-many-messages".
+        Refuses "device-unknown", "message-too-large" and, beyond fifty that wait,
+        "too-many-messages".
         """
         device = self.device(device_id)
+        if len(payload) > _C2D_BYTES_MAX:
+            raise Refusal("message-too-large")
         if len(device.c2d) >= C2D_MAX:
             raise Refusal("too-many-messages")
         message_id = properties.get("$.mid") or str(uuid.uuid4())
@@ -260,7 +254,7 @@ class Hub:
         body = base64.b64encode(payload).decode()
         device.c2d.append(C2dMessage(message_id, {**bag, **properties}, body))
         self._on_change()
-        self._log.add("c2d", hub=self.name, device_id=device_id, id=message_id)
+        self.log.add("c2d", hub=self.name, device_id=device_id, id=message_id)
         self.ready_for_messages(device_id)
         return message_id
 
@@ -270,6 +264,8 @@ class Hub:
         """Have a device run a method; its status and body. Raises ServiceError."""
         if device_id not in self.devices:
             raise ServiceError(DEVICE_NOT_FOUND, f"{device_id} is not known")
+        if len(payload) > _METHOD_BYTES_MAX:
+            raise ServiceError(inferred(413), "a method's body has 128 KB at most")
         call, rid = _Call(device_id), uuid.uuid4().hex[:8]
         self._calls[rid] = call
         try:
@@ -277,7 +273,7 @@ class Hub:
             topic = names.method_topic(name, rid)
             if way is None or not way.send(device_id, topic, payload, _nothing):
                 raise ServiceError(DEVICE_OFFLINE, f"{device_id} is not online")
-            self._log.add("method", hub=self.name, device_id=device_id, name=name, rid=rid)
+            self.log.add("method", hub=self.name, device_id=device_id, name=name, rid=rid)
             async with asyncio.timeout(timeout_s):
                 return await call.answer
         except TimeoutError:
@@ -291,9 +287,7 @@ class Hub:
             device.c2d.remove(message)
             self._in_flight.get(device.device_id, set()).discard(message.id)
             self._on_change()
-            self._log.add(
-                "c2d-completed", hub=self.name, device_id=device.device_id, id=message.id
-            )
+            self.log.add("c2d-completed", hub=self.name, device_id=device.device_id, id=message.id)
 
 
 @dataclass(frozen=True)

@@ -72,13 +72,15 @@ class Guard:
 
     def application(self, routes: Iterable[tuple[str, str, Handler]]) -> Starlette:
         """An application of (method, path, handler)."""
-        return Starlette(
+        found = Starlette(
             routes=[
                 Route(path, self._guarded(handler), methods=[method])
                 for method, path, handler in routes
             ],
             exception_handlers={HTTPException: _unknown},
         )
+        found.router.redirect_slashes = False
+        return found
 
     def _guarded(self, handler: Handler) -> Handler:
         async def guarded(request: Request) -> Response:

@@ -106,13 +106,17 @@ class Broker:
         return bound
 
     async def close(self) -> None:
-        """End every connection and listener. Raises the first bug that a hook had."""
+        """End every connection and listener; sessions stay, for whoever listens again.
+
+        Raises the first bug that a hook had.
+        """
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for listener in self._listeners:
             listener.close()
+        self._listeners.clear()
         if self._bugs:
             raise self._bugs[0]
 
@@ -270,8 +274,8 @@ class Broker:
             return False
         present = self._take_session(link, verdict, clean=connect.clean_session)
         link.send(packets.connack(ACCEPTED, session_present=present))
-        self._cloud.on_connected(link)
         self._resend(link)
+        self._cloud.on_connected(link)
         return True
 
     def _spoil_connack(self, link: Link) -> bool:
@@ -345,12 +349,16 @@ class Broker:
             link.event("fault", name="drop_on_publish")
             link.abort("fault drop_on_publish")
             return
+        acknowledgement = b""
         if message.packet_id is not None:
             if self._faults.take("no_puback"):
                 link.event("fault", name="no_puback")
             else:
-                link.send(packets.puback(message.packet_id))
+                acknowledgement = packets.puback(message.packet_id)
+        # Acknowledged when it was taken, and before the answers to it.
+        link.hold()
         self._cloud.on_publish(link, message)
+        link.release(acknowledgement)
 
     def _subscribe(self, link: Link, topic_filter: str, qos: int) -> int:
         granted = packets.SUBSCRIPTION_REFUSED

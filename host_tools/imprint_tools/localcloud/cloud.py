@@ -112,12 +112,19 @@ class Cloud(ABC, Generic[P]):
         self._data.save()
         self._log.add("cloud-down")
 
+    def _server_files(
+        self, names: Sequence[str], *, variant: str = pki.GOOD, key_type: str = "ec"
+    ) -> pki.ServerFiles:
+        """A server's chain and key for these host names, by the folder's authority."""
+        files = pki.provide(self.folder, names, variant=variant, key_type=key_type)
+        self.ca_pem, self.ca_der = files.root_ca, files.root_ca_der
+        return files
+
     def _tls_context(
         self, names: Sequence[str], *, variant: str = pki.GOOD, key_type: str = "ec"
     ) -> ssl.SSLContext:
         """A server's context for these host names, TLS 1.2 alone, by the folder's authority."""
-        files = pki.provide(self.folder, names, variant=variant, key_type=key_type)
-        self.ca_pem, self.ca_der = files.root_ca, files.root_ca_der
+        files = self._server_files(names, variant=variant, key_type=key_type)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(files.chain, files.key)

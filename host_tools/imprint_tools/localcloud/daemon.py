@@ -2,7 +2,7 @@
 
 folder/
   cloud.json     where it listens, while it is up (imprint_tools.endpoints)
-  identity.toml  an identity for `imprint inject`, readable by its owner alone
+  identity.toml  an identity for `imprint inject`, readable by its owner alone; more beside it
   root_ca.pem    what that identity trusts, where it trusts a certificate
   devices.json   products, devices and what was issued to them
   events.jsonl   what happened
@@ -28,7 +28,7 @@ from imprint_tools.errors import BenchStateError
 from imprint_tools.localcloud import control
 from imprint_tools.localcloud.service import Served, Service
 
-NAMES = ("aliyun", "enos")
+NAMES = ("aliyun", "enos", "azure")
 
 _START_S = 30.0
 _STOP_S = 15.0

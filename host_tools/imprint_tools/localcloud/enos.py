@@ -1,8 +1,9 @@
 """Envision EnOS on loopback: its IoT hub and its console.
 
 It checks what the real one checks: by CoAP with real DTLS and a pre-shared key at one UDP port
-(`enos_platform`), by MQTT at a plain port and one with TLS (`enos_mqtt`, `enos_gateway`). Where
-the vendor's documents are silent, `enos_config` says so.
+(`enos_platform`), by MQTT at a plain port and one with TLS (`enos_mqtt`, `enos_gateway`), and the
+REST API with its tokens and certificates (`enos_api`). Where the vendor's documents are silent,
+`enos_config` says so.
 
 A device reaches it under the vendor's true host names: `endpoints` says which names lead to which
 port. Its files are those of `daemon`, and an identity for each way to log in.
@@ -11,6 +12,7 @@ port. Its files are those of `daemon`, and an identity for each way to log in.
 from __future__ import annotations
 
 import contextlib
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,9 +21,10 @@ from typing import Any
 
 from imprint_tools.endpoints import Endpoint
 from imprint_tools.errors import BenchStateError
-from imprint_tools.localcloud import enos_auth
+from imprint_tools.localcloud import enos_auth, pki
 from imprint_tools.localcloud.broker import Security
 from imprint_tools.localcloud.cloud import Cloud
+from imprint_tools.localcloud.enos_api import EnosApi
 from imprint_tools.localcloud.enos_config import EnosConfig, EnosProduct, Inferred
 from imprint_tools.localcloud.enos_faults import EnosFaults
 from imprint_tools.localcloud.enos_hub import Hub, status
@@ -29,12 +32,16 @@ from imprint_tools.localcloud.enos_port import Clock, UdpPort
 from imprint_tools.localcloud.enos_records import DEVICE, RIGHTS, Device, Name, Product
 from imprint_tools.localcloud.enos_registry import ORGANISATION, EnosRegistry
 from imprint_tools.localcloud.loop import LoopThread
+from imprint_tools.localcloud.rest import RestServer
+from imprint_tools.localcloud.tls import asking_context
 from imprint_tools.secret import Secret
 
 __all__ = ["EnosCloud", "EnosConfig", "EnosProduct", "Inferred"]
 
-MQTT_PORT, MQTTS_PORT = 11883, 18883
-"""That devices name: plain, with a secret; over TLS, with a certificate besides."""
+MQTT_PORT, MQTTS_PORT, HTTPS_PORT = 11883, 18883, 443
+"""That devices name: MQTT, plain with a secret; over TLS, with a certificate besides; REST."""
+
+MEASUREPOINT_SET = "thing/service/measurepoint/set"
 
 _LOOPBACK = "127.0.0.1"
 
@@ -63,28 +70,37 @@ class EnosCloud(Cloud[_Served]):
         self.faults = EnosFaults()
         self._clock = clock
         config = self.config
-        self._ports = (config.port, config.mqtt_port, config.mqtts_port)
+        self._ports = (config.port, config.mqtt_port, config.mqtts_port, config.api_port)
         self._bugs: list[str] = []
 
     def _open(self, runner: LoopThread, undo: contextlib.ExitStack) -> _Served:
         config = self.config
-        hub = Hub(self._registry, config, self._log, self.faults, self._clock)
-        context = self._tls_context(
-            (config.mqtt_host, config.api_host), variant=config.certificate_variant
+        hub = Hub(self._registry, config, self._log, self.faults, self._clock, self.folder)
+        names = (config.mqtt_host, config.api_host)
+        files = self._server_files(names, variant=config.certificate_variant)
+        api = EnosApi(
+            self._registry, hub, config, self._log, self.faults, self._clock, files.root_ca
         )
         port = UdpPort(hub.coap, self._clock)
-        udp, plain, tls = self._ports
+        udp, plain, tls, https = self._ports
         udp = runner.run(port.open(udp))
         undo.callback(runner.call, port.close)
         undo.callback(lambda: runner.run(hub.mqtt.broker.close()))
         listen = hub.mqtt.broker.listen
         plain = runner.call(lambda: listen(Security.PLAIN, port=plain))
-        tls = runner.call(lambda: listen(Security.TLS, context, port=tls))
-        self._ports = (udp, plain, tls)
+        asking = asking_context(files.chain, files.key)
+        tls = runner.call(lambda: listen(Security.TLS, asking, port=tls))
+        rest = runner.call(
+            lambda: RestServer(api.handle, _context(files), body_max=config.limits.body_max)
+        )
+        undo.callback(lambda: runner.run(rest.close()))
+        https = runner.run(rest.open(https))
+        self._ports = (udp, plain, tls, https)
         self.endpoints = [
             Endpoint("coap-*", config.device_port, (_LOOPBACK, udp), "udp"),
             Endpoint(config.mqtt_host, MQTT_PORT, (_LOOPBACK, plain)),
             Endpoint(config.mqtt_host, MQTTS_PORT, (_LOOPBACK, tls)),
+            Endpoint(config.api_host, HTTPS_PORT, (_LOOPBACK, https)),
         ]
         return _Served(hub, port)
 
@@ -135,8 +151,11 @@ class EnosCloud(Cloud[_Served]):
         bytes its handshake and its application took, each way."""
         return self._console(lambda served: served.hub.coap.sessions())
 
-    def product_keys(self) -> list[str]:
-        return self._console(lambda _: list(self._registry.products))
+    def product_keys(self, kind: str | None = None) -> list[str]:
+        """Of all products, or of those of that kind."""
+        return self._console(
+            lambda _: [p.key for p in self._registry.products.values() if kind in (None, p.kind)]
+        )
 
     def product_secret(self, product_key: str) -> Secret:
         return self._console(lambda _: self._registry.product(product_key).secret)
@@ -182,10 +201,14 @@ class EnosCloud(Cloud[_Served]):
     def create_application(
         self, name: str = "", organisations: Sequence[str] = (ORGANISATION,)
     ) -> tuple[str, Secret]:
-        """Make an application; returns its service account, (accessKey, accessSecret).
+        """Make an application, or find a known one by its name; returns its service account,
+        (accessKey, accessSecret).
 
-        The organisations register it, with every right. See `set_rights`.
+        The organisations register a new one, with every right. See `set_rights`.
         """
+        known = self._console(lambda _: self._registry.application_named(name))
+        if known is not None:
+            return known.key, known.secret
         application = self._console(lambda _: self._registry.create_application(name))
         self._log.add("application-created", access_key=application.key)
         for organisation in organisations:
@@ -231,15 +254,23 @@ class EnosCloud(Cloud[_Served]):
         self._log.add("product-created", product_key=product.key)
         return product.key
 
-    def require_certificate(self, product_key: str, on: bool = True) -> None:
-        """The product's switch "certificate bi-directional authentication"."""
+    def require_certificate(self, product_key: str, on: bool = True, *, days: int = 730) -> None:
+        """The product's switch "certificate bi-directional authentication"; `days`: the longest
+        that a certificate of its devices is valid."""
 
         def change(_: _Served) -> None:
-            self._registry.product(product_key).certificate = on
+            product = self._registry.product(product_key)
+            product.certificate, product.certificate_days = on, days
             self._registry.save()
 
         self._console(change)
         self._log.add("certificate-switch", product_key=product_key, on=on)
+
+    def issue_certificate(self, product_key: str, device_key: str, csr: str) -> dict[str, str]:
+        """Apply for a device's certificate as the REST API does; returns its reply's data: cert,
+        caCert, certSN and so on, in PEM."""
+        name = (product_key, device_key)
+        return self._console(lambda served: served.hub.certificates.apply(name, {"csr": csr}))
 
     def create_device(self, product_key: str, device_key: str) -> Secret:
         """Add a device; returns its deviceSecret."""
@@ -317,7 +348,7 @@ class EnosCloud(Cloud[_Served]):
 
     def set_measurepoints(self, product_key: str, device_key: str, params: dict[str, Any]) -> str:
         """Have a device set measurepoints; returns the command's id. See `command`."""
-        return self.command(product_key, device_key, "thing/service/measurepoint/set", params)
+        return self.command(product_key, device_key, MEASUREPOINT_SET, params)
 
     def invoke(
         self, product_key: str, device_key: str, service: str, params: dict[str, Any]
@@ -327,29 +358,34 @@ class EnosCloud(Cloud[_Served]):
         return self.command(product_key, device_key, f"thing/service/{service}", params)
 
     def command(self, product_key: str, device_key: str, topic: str, params: Any) -> str:
-        """Have a device do something; returns the command's id.
+        """Have a device do something; returns the command's id. See `send_command`."""
+        return self.send_command(product_key, device_key, topic, params)[0]
+
+    def send_command(
+        self, product_key: str, device_key: str, topic: str, params: Any
+    ) -> tuple[str, str]:
+        """Have a device do something; returns (the command's id, "sent" or "queued").
 
         `topic` is below `/sys/{productKey}/{deviceKey}/`. A device that is online over MQTT, or by
-        its gateway, is sent the command now, and the event `command` says so; for another it is
-        kept until it logs in, or by CoAP says something. The device's answer is the event
-        `command-reply` of that id.
+        its gateway, is sent the command now; for another it is kept until it logs in, or by CoAP
+        says something. The device's answer is the event `command-reply` of that id.
         """
         name = (product_key, device_key)
 
-        def keep(served: _Served) -> tuple[str, bool]:
+        def keep(served: _Served) -> tuple[str, str]:
             command = self._registry.add_command(self._registry.device(*name), topic, params)
-            return command.id, served.hub.mqtt.push_commands(name)
+            return command.id, "sent" if served.hub.mqtt.push_commands(name) else "queued"
 
-        command_id, sent = self._console(keep)
+        command_id, fate = self._console(keep)
         self._log.add(
             "command",
             product_key=product_key,
             device_key=device_key,
             id=command_id,
             topic=topic,
-            fate="sent" if sent else "queued",
+            fate=fate,
         )
-        return command_id
+        return command_id, fate
 
     def _change(
         self,
@@ -365,6 +401,14 @@ class EnosCloud(Cloud[_Served]):
 
         self._console(run)
         self._log.add(kind, product_key=product_key, device_key=device_key, **details)
+
+
+def _context(files: pki.ServerFiles) -> ssl.SSLContext:
+    """For REST, which asks nobody for a certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(files.chain, files.key)
+    return context
 
 
 def _check_name(name: str) -> None:

@@ -87,7 +87,8 @@ class ConnectLimits:
 @dataclass(frozen=True)
 class EnosLimits:
     """The vendor's limits page, edition 2.4.4. `connects`: None for no limit. `keepalive_s`: the
-    page says 60 to 300, and the vendor's own C SDK begins with 30. Sizes in bytes."""
+    page says 60 to 300, and the vendor's own C SDK begins with 30. `topology_max`: sub-devices of
+    a gateway, online or not; a guess, as is `batch_max`. Sizes in bytes."""
 
     connects: ConnectLimits | None = field(default_factory=ConnectLimits)
     keepalive_s: tuple[int, int] = (30, 300)
@@ -96,6 +97,7 @@ class EnosLimits:
     subdevices_online_max: int = 200
     register_max: int = 1000
     batch_max: int = 1000
+    topology_max: int = 1000
     devices_per_product: int = 10_000
 
 

@@ -265,8 +265,9 @@ class Gateways:
         allow_offline, skip_invalid = messages.batch_flags(envelope)
         found = []
         for entry in messages.objects(envelope.params, self._config.limits.batch_max):
-            pk = entry.get("productKey", session.name[0])
-            dk = entry.get("deviceKey", session.name[1])
+            # The Python SDK leaves an empty text where nothing was set.
+            pk = entry.get("productKey") or session.name[0]
+            dk = entry.get("deviceKey") or session.name[1]
             if not isinstance(pk, str) or not isinstance(dk, str):
                 raise messages.FormatError("productKey or deviceKey")
             device = self.speaker(session, (pk, dk), offline_too=allow_offline)

@@ -3,6 +3,9 @@ a gateway. What the console and the REST API alike do to a device. Runs in the h
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from imprint_tools.localcloud.enos_certificates import CertificateService
 from imprint_tools.localcloud.enos_config import EnosConfig
 from imprint_tools.localcloud.enos_faults import EnosFaults
 from imprint_tools.localcloud.enos_mqtt import EnosMqtt
@@ -21,14 +24,20 @@ class Hub:
         log: EventLog,
         faults: EnosFaults,
         clock: Clock,
+        folder: Path,
     ) -> None:
+        self.certificates = CertificateService(registry, folder, config.inferred)
         self.coap = EnosPlatform(registry, config, log, faults)
-        self.mqtt = EnosMqtt(registry, config, log, faults, clock)
+        self.mqtt = EnosMqtt(registry, self.certificates, config, log, faults, clock)
         self._registry = registry
         self._log = log
 
     def online(self, name: Name) -> bool:
         return self.coap.online(*name) or self.mqtt.online(name)
+
+    def tell_created(self, name: Name) -> None:
+        """To the event log."""
+        self._log.add("device-created", product_key=name[0], device_key=name[1])
 
     def set_enabled(self, name: Name, on: bool) -> None:
         """Disable a device or enable it, and tell it, or its gateway. Refuses unknown ones."""

@@ -32,6 +32,7 @@ PROFILE = ("deviceName", "timezone", "deviceDesc")
 
 _TIMEZONE = re.compile(r"[+-][01][0-9]:[0-5][0-9]")
 _ID_MAX = 64
+_CODE_DIGITS = 9
 _QUALITIES = range(10)
 _VERSION = "1.0"
 
@@ -66,9 +67,14 @@ def parse_request(payload: bytes) -> Envelope:
 
 
 def parse_reply(payload: bytes) -> tuple[str, int, Any]:
-    """Read a device's reply to a command: (id, code, data). Raises ValueError."""
+    """Read a device's reply to a command: (id, code, data). Raises ValueError.
+
+    A code may be the text of a number: so the vendor's Python SDK says that it has no handler.
+    """
     document = jsonobject.load(payload)
     message_id, code = document.get("id"), document.get("code")
+    if isinstance(code, str) and code.isascii() and code.isdigit() and len(code) <= _CODE_DIGITS:
+        code = int(code)
     if not isinstance(message_id, str) or type(code) is not int:
         raise ValueError("id or code")
     return message_id, code, document.get("data")

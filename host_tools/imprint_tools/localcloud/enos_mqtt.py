@@ -22,6 +22,7 @@ from imprint_tools.localcloud import enos_gateway, enos_login, enos_reports, pac
 from imprint_tools.localcloud import enos_messages as messages
 from imprint_tools.localcloud import enos_topics as topics
 from imprint_tools.localcloud.broker import ACCEPTED, Broker, Verdict
+from imprint_tools.localcloud.enos_certificates import CertificateService
 from imprint_tools.localcloud.enos_codes import MEANINGS
 from imprint_tools.localcloud.enos_config import EnosConfig
 from imprint_tools.localcloud.enos_devicelog import DeviceLog
@@ -58,6 +59,7 @@ class EnosMqtt:
     def __init__(
         self,
         registry: EnosRegistry,
+        certificates: CertificateService,
         config: EnosConfig,
         log: EventLog,
         faults: EnosFaults,
@@ -67,6 +69,7 @@ class EnosMqtt:
         self.broker = Broker(self, log, faults, limits)
         self.device_log = DeviceLog()
         self._registry = registry
+        self._certificates = certificates
         self._config = config
         self._faults = faults
         self._clock = clock
@@ -117,6 +120,13 @@ class EnosMqtt:
             self._push(link, topics.system(name, topic), payload)
             if change != "enable":
                 link.close(f"device {change}d")
+
+    def leave(self, name: Name, reason: str) -> None:
+        """A sub-device goes offline, if it was online."""
+        gateway = self._registry.device(*name).gateway
+        member = self._current.get(gateway) if gateway is not None else None
+        if member is not None:
+            self._gateways.leave(member, name, reason)
 
     def drop(self, name: Name) -> bool:
         """Lose a device's connection, as a network does; False where there is none."""
@@ -267,6 +277,9 @@ class EnosMqtt:
             raise Refusal("device-disabled")
         if device.gateway is not None:
             raise Refusal("subdevice-direct")
+        self._certificates.check(name, product, link.chain)
+        if link.secure and not link.chain and not self._config.inferred.tls_without_certificate:
+            raise Refusal("certificate-missing")
         if activating:
             self._registry.may_activate(*name)
         else:

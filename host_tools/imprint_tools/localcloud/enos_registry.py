@@ -88,6 +88,11 @@ class EnosRegistry(DataFile):
         except KeyError:
             raise Refusal("application-unknown") from None
 
+    def application_named(self, name: str) -> Application | None:
+        """The one of that name; a name may be empty, and is nobody's then."""
+        found = (one for one in self.applications.values() if name and one.name == name)
+        return next(found, None)
+
     def product(self, key: str) -> Product:
         """Refuses "product-unknown"."""
         try:
@@ -188,8 +193,13 @@ class EnosRegistry(DataFile):
         self.save()
 
     def bind(self, gateway: Name, name: Name) -> None:
-        """Put a device into a gateway's topology. Refuses "not-a-gateway", "gateway-as-subdevice",
-        "other-gateway" and unknown ones."""
+        """Put a device into a gateway's topology. Refuses as `check_bind`."""
+        self.check_bind(gateway, name).gateway = gateway
+        self.changed()
+
+    def check_bind(self, gateway: Name, name: Name) -> Device:
+        """May that device come into the topology of that gateway? Refuses "not-a-gateway",
+        "gateway-as-subdevice", "other-gateway" and unknown ones."""
         if self.product(gateway[0]).kind != GATEWAY:
             raise Refusal("not-a-gateway")
         self.device(*gateway)
@@ -198,8 +208,7 @@ class EnosRegistry(DataFile):
             raise Refusal("gateway-as-subdevice")
         if device.gateway not in (None, gateway):
             raise Refusal("other-gateway")
-        device.gateway = gateway
-        self.changed()
+        return device
 
     def add_command(self, device: Device, topic: str, params: Any) -> Command:
         """Keep a command for a device. Refuses "too-many-commands"."""

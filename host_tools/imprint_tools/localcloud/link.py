@@ -100,6 +100,7 @@ class Link:
         self._limits = limits
         self._server_names = server_names
         self._sock = sock
+        self._held: bytes | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -139,6 +140,7 @@ class Link:
 
     def close(self, reason: str) -> None:
         """End the connection after what was written; harmless when it has ended."""
+        self.release()
         if self.closing is None:
             self.closing = reason
         if self._writer is not None:
@@ -146,18 +148,36 @@ class Link:
 
     def abort(self, reason: str) -> None:
         """End the connection at once, as a network does that goes away."""
+        self._held = None
         if self.closing is None:
             self.closing = reason
         if self._writer is not None:
             self._drop(self._writer)
+
+    def soon(self, what: Callable[[], None]) -> None:
+        """Do that as soon as what is being handled has been answered."""
+        asyncio.get_running_loop().call_soon(what)
 
     def close_after(self, seconds: float, reason: str) -> None:
         """End the connection then, unless it has ended before."""
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(seconds, self.close, reason)
 
+    def hold(self) -> None:
+        """Write nothing before `release`."""
+        self._held = b""
+
+    def release(self, first: bytes = b"") -> None:
+        """Write what was held back, behind `first`; nothing where the connection has ended."""
+        held, self._held = self._held, None
+        if held is not None and first + held:
+            self.send(first + held)
+
     def send(self, data: bytes) -> None:
         """Write bytes as they are. A client that does not read them is dropped in the end."""
+        if self._held is not None:
+            self._held += data
+            return
         if self._writer is None or self.closing is not None or self._writer.is_closing():
             return
         self._writer.write(data)

@@ -38,9 +38,9 @@ class LoopThread:
         self._loop.call_soon_threadsafe(run)
         return result.result(_WAIT_S)
 
-    def run(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
+    def run(self, coroutine: Coroutine[Any, Any, _T], wait_s: float = _WAIT_S) -> _T:
         """Run a coroutine in the loop to its end."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(_WAIT_S)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(wait_s)
 
     def stop(self) -> None:
         """End the loop and its thread."""

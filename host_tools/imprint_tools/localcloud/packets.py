@@ -68,12 +68,15 @@ class Frame:
 
 @dataclass(frozen=True)
 class Connect:
+    """`will`: topic and payload of what is said for a client that goes without a word."""
+
     client_id: str
     username: str
     password: Secret
     keepalive_s: int
     clean_session: bool
     size: int = 0
+    will: tuple[str, bytes] | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class Publish:
     qos: int
     packet_id: int | None
     dup: bool = False
+    retain: bool = False
 
 
 @dataclass(frozen=True)
@@ -256,7 +260,9 @@ def _typed(frame: Frame, packet: Any) -> Packet:
             topic = _text(packet.topic_name)
             if not topic:
                 raise MalformedPacketError("PUBLISH without a topic")
-            return Publish(topic, packet.data, packet.qos, packet_id, packet.dup_flag)
+            return Publish(
+                topic, packet.data, packet.qos, packet_id, packet.dup_flag, packet.retain_flag
+            )
         case kinds.PUBACK:
             return Puback(packet.packet_id)
         case kinds.SUBSCRIBE:
@@ -293,6 +299,7 @@ def _connect(frame: Frame, packet: Any) -> Connect:
     stray = not packet.will_flag and (packet.will_qos or packet.will_retain_flag)
     if packet.will_qos == 3 or stray:
         raise MalformedPacketError("CONNECT with an impossible will")
+    will = (_text(packet.will_topic), bytes(packet.will_message)) if packet.will_flag else None
     return Connect(
         client_id=_text(packet.client_id),
         username=_text(packet.username or ""),
@@ -300,6 +307,7 @@ def _connect(frame: Frame, packet: Any) -> Connect:
         keepalive_s=packet.keep_alive,
         clean_session=packet.clean_session_flag,
         size=frame.size,
+        will=will,
     )
 
 

@@ -104,6 +104,19 @@ def provide(
     )
 
 
+def authority(folder: Path, stem: str, name: str, key_type: str, clock: Clock) -> Issued:
+    """An authority besides the server's, that a cloud signs its devices' certificates with; made
+    if need be. Files: pki/<stem>.pem and .key."""
+    store = folder / "pki"
+    store.mkdir(mode=0o700, parents=True, exist_ok=True)
+    now = clock()
+    found = _load(store / stem)
+    if found is None or _ends_within(found.certificate, _RENEWAL, now):
+        found = _authority(name, key_type, now - _DAY, now + _CA_LIFE)
+        _save(store / stem, found)
+    return found
+
+
 def _expired_authority(place: Path, key_type: str, now: datetime.datetime) -> Issued:
     kept = _load(place / "ca")
     if kept is not None:

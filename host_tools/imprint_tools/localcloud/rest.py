@@ -66,10 +66,13 @@ class RestServer:
 
     async def _answer(self, request: Request) -> Response:
         body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > self._body_max:
-                return Response(status_code=413, headers={"connection": "close"})
+        try:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > self._body_max:
+                    return Response(status_code=413, headers={"connection": "close"})
+        except ClientDisconnect:
+            return Response(status_code=400)  # there is nobody to read it
         asked = HttpRequest(
             request.method,
             request.url.path,

@@ -17,6 +17,9 @@ from imprint_tools.localcloud.files import replace
 
 _T = TypeVar("_T")
 
+WIFI_SSID = "imprint"
+"""What an identity made here joins: the open network that `imprint board up` has by default."""
+
 
 @dataclass(frozen=True)
 class Served:

@@ -27,7 +27,7 @@ def asking_context(chain: Path, key: Path) -> SSL.Context:
     context.use_privatekey_file(str(key))
     context.set_verify(SSL.VERIFY_PEER, lambda *_: True)
     # A resumed session would bring no certificate.
-    context.set_options(SSL.OP_NO_TICKET)
+    context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     return context
 
@@ -61,7 +61,10 @@ class TlsServer(asyncio.Protocol):
 
     @property
     def chain(self) -> tuple[x509.Certificate, ...]:
-        return tuple(self._connection.get_peer_cert_chain(as_cryptography=True) or ())
+        own = self._connection.get_peer_certificate(as_cryptography=True)
+        # To a server OpenSSL tells only what came beside the client's own.
+        above = self._connection.get_peer_cert_chain(as_cryptography=True) or []
+        return () if own is None else (own, *(one for one in above if one != own))
 
     # -- asyncio.Protocol ----------------------------------------------------------------------
 
@@ -83,7 +86,7 @@ class TlsServer(asyncio.Protocol):
         except SSL.ZeroReturnError:
             self._end()
         except SSL.Error as error:
-            self._fail(ssl.SSLError(1, _reason(error)))
+            self._fail(_failure(error))
         finally:
             self.flush()
 
@@ -103,8 +106,12 @@ class TlsServer(asyncio.Protocol):
     # -- the way down --------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        self._connection.sendall(data)
-        self.flush()
+        try:
+            self._connection.sendall(data)
+        except SSL.Error as error:
+            self._fail(_failure(error))
+        else:
+            self.flush()
 
     def say_goodbye(self) -> None:
         """Send close_notify, where there is anybody to tell."""
@@ -172,6 +179,8 @@ class TlsTransport(asyncio.Transport):
         self._raw.resume_reading()
 
 
-def _reason(error: SSL.Error) -> str:
+def _failure(error: SSL.Error) -> ssl.SSLError:
     reasons = error.args[0] if error.args else None
-    return str(reasons[0][-1]) if reasons else "TLS ended without a word"
+    failure = ssl.SSLError(1, "TLS failed")
+    failure.reason = str(reasons[0][-1]) if reasons else "closed without a word"
+    return failure

@@ -57,6 +57,12 @@ class WebServer:
     async def close(self) -> None:
         """End every connection. Raises what ended the server before, if anything did."""
         self._server.should_exit = True
-        if self._task is not None:
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        if self._task is None:
+            return
+        if not self._server.server_state.connections:
+            # It looks ten times a second whether it shall end, and then waits for nobody.
+            for listening in self._server.servers:
+                listening.close()
+            self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task

@@ -18,8 +18,10 @@ CERT_REQUIRED = 2
 _WORDS = {
     9: "The certificate validity starts in the future",
     10: "The certificate validity has expired",
+    26: "Usage does not match the extendedKeyUsage extension",
     62: "The certificate Common Name (CN) does not match with the expected CN",
     64: "The certificate Common Name (CN) does not match with the expected CN",
+    66: "The certificate is signed with an unacceptable key (eg bad curve, RSA too short).",
 }
 _UNTRUSTED = "The certificate is not correctly signed by the trusted CA"
 
@@ -31,6 +33,8 @@ class SSLContext:
     def __init__(self, protocol: int) -> None:
         self._dtls = protocol == PROTOCOL_DTLS_CLIENT
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        # The board's own verify_callback does what this does.
+        self._context.hostname_checks_common_name = False
         self.verify_mode = CERT_REQUIRED
 
     def load_verify_locations(self, cadata: bytes) -> None:

@@ -1,0 +1,218 @@
+"""The sub-devices of a gateway: who they are, and what their cloud has issued. Pure over a store.
+
+Who they are is a text that the host makes, one line each, in the order in which they are polled:
+
+    ={"baudrate":9600,"id":1}         the bus: keywords of machine.UART; one line, or none
+    !NAME DRIVER POINT POINT ...      a table: a driver, and what it reads, in the driver's words
+    KEY TABLE ADDRESS [SECRET]        a sub-device; KEY: device key, or product key/device key
+
+What is issued is one small file each, written whole and read back: a power cut can tear the one
+that was being written and no other, and then that sub-device gets its secret anew.
+
+    name = 12 hex digits of SHA-256(product key "/" device key)
+    file = CRC-32(name, all after this) u32   flags u8   CRC-32 of the text u32   secret
+
+For two hundred there is a byte of flags and two of offset each in memory; the rest is read when
+it is wanted. The store is outbox.py's.
+"""
+
+import binascii
+import hashlib
+import struct
+from array import array
+
+from micropython import const
+
+from imprint.errors import SetupError
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from typing import Any
+
+MOST = const(200)  # online through one gateway, by the vendor's limits page
+_TEXT_MAX = const(65_535)  # bytes: what an offset can hold
+_LINE_MAX = const(512)  # bytes
+
+# Flags. The first three are kept on flash.
+ISSUED = const(1)  # the record has a secret
+BOUND = const(2)  # the cloud has it in this gateway's topology
+DELETED = const(4)  # by the cloud: it is not made anew, until the text is another one
+RETRIED = const(8)  # once more after a refusal that may have been a misunderstanding
+ONLINE = const(16)
+REFUSED = const(32)  # by the cloud, for good as far as this connection is concerned
+DISABLED = const(64)  # by the cloud
+SILENT = const(128)  # its driver got no answer when it was last polled
+_KEPT = const(7)
+
+# errors.py
+_SUBDEVICES_WRONG = const(106)
+_SUBDEVICE_NOT_STORED = const(112)
+
+
+class Subdevices:
+    """`text` is a file, to be read at places; `store` keeps the records.
+
+    `product_key` is that of the lines that name none. Raises SetupError: the text breaks a rule.
+    """
+
+    def __init__(self, text: "Any", store: "Any", product_key: str) -> None:
+        self.bus = ""  # JSON
+        self.damaged = 0  # records that were there and are not whole
+        self._text = text
+        self._store = store
+        self._product_key = product_key
+        self._offsets = array("H")
+        self._tables: "list[int]" = []  # offsets
+        self._mark = 0
+        self._index()
+        self.flags = bytearray(len(self._offsets))
+        for at in range(len(self._offsets)):
+            record = self._record(at)
+            if record:
+                self.flags[at] = record[0] & _KEPT
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def name(self, at: int) -> tuple:
+        """(product key, device key)."""
+        return self._name(self._words(self._offsets[at])[0])
+
+    def place(self, at: int) -> tuple:
+        """(table's name, address): where its driver finds it."""
+        words = self._words(self._offsets[at])
+        return words[1], int(words[2])
+
+    def find(self, product_key: "str | None", device_key: "str | None") -> int:
+        """Which one that is; -1: none of ours."""
+        for at in range(len(self._offsets)):
+            if self.name(at) == (product_key, device_key):
+                return at
+        return -1
+
+    def secret(self, at: int) -> bytes:
+        """What was burned, else what was issued, else nothing."""
+        words = self._words(self._offsets[at])
+        if len(words) > 3:
+            return words[3].encode()
+        record = self._record(at)
+        return record[1] if record else b""
+
+    def has_secret(self, at: int) -> bool:
+        """Whether `secret` would find one."""
+        return bool(self.flags[at] & ISSUED) or len(self._words(self._offsets[at])) > 3
+
+    def keep(self, at: int, secret: bytes | None = None, flags: int = 0) -> None:
+        """Store what was issued, and flags to set. Nothing is written where all of it is there.
+
+        SetupError: the store refused it or gave back other bytes; that sub-device stays as it was.
+        """
+        held = self._record(at) or (0, b"")
+        if secret is None:
+            secret = held[1]
+        kept = (held[0] | flags | (ISSUED if secret else 0)) & _KEPT
+        if (kept, secret) != held:
+            name = self._file(at)
+            body = struct.pack(">BI", kept, self._mark) + secret
+            body = struct.pack(">I", _crc(name, body)) + body
+            try:
+                self._store.write(name, body)
+            except OSError as error:
+                raise SetupError(_SUBDEVICE_NOT_STORED, self.name(at)[1], error.errno)
+            if self._store.read(name) != body:
+                raise SetupError(_SUBDEVICE_NOT_STORED, self.name(at)[1])
+        self.flags[at] = self.flags[at] & ~_KEPT | kept
+
+    def forget(self, at: int, secret: bool = False) -> None:
+        """It is not in the topology any more; or its secret is wrong, and with it all."""
+        record = self._record(at)
+        if record:
+            try:
+                self._store.remove(self._file(at))
+            except OSError as error:
+                raise SetupError(_SUBDEVICE_NOT_STORED, self.name(at)[1], error.errno)
+            self.flags[at] &= ~_KEPT
+            if record[1] and not secret:
+                self.keep(at, record[1])
+
+    def table(self, name: str) -> "list[str]":
+        """The words of that table's line behind its name: driver and points."""
+        for offset in self._tables:
+            words = self._words(offset)
+            if words[0] == "!" + name:
+                return words[1:]
+        raise SetupError(_SUBDEVICES_WRONG, "no table " + name)
+
+    def count(self, mask: int) -> int:
+        """How many have all flags of `mask`."""
+        return sum([1 for flags in self.flags if flags & mask == mask])
+
+    def _index(self) -> None:
+        names, number, offset = [], 0, 0
+        self._text.seek(0)
+        while True:
+            line = self._text.readline()
+            if not line:
+                break
+            number += 1
+            self._mark = binascii.crc32(line, self._mark)
+            words = _split(line, number)
+            if offset > _TEXT_MAX or len(line) > _LINE_MAX:
+                raise _wrong(number, "too long")
+            if line[:1] == b"=":
+                self.bus = str(line[1:], "utf-8").strip()
+            elif line[:1] == b"!":
+                if len(words) < 2:
+                    raise _wrong(number, "no driver")
+                self._tables.append(offset)
+                names.append(words[0][1:])
+            elif words:
+                if len(words) not in (3, 4) or words[1] not in names:
+                    raise _wrong(number, "no such table, or too few words")
+                if words[2].strip("0123456789") or len(words[2]) > 5:
+                    raise _wrong(number, "address")
+                self._offsets.append(offset)
+            offset += len(line)
+        if len(self._offsets) > MOST:
+            raise _wrong(number, "more than %d sub-devices" % MOST)
+
+    def _words(self, offset: int) -> "list[str]":
+        self._text.seek(offset)
+        return str(self._text.readline(), "utf-8").split()
+
+    def _name(self, key: str) -> tuple:
+        product_key, slash, device_key = key.partition("/")
+        return (product_key, device_key) if slash else (self._product_key, key)
+
+    def _file(self, at: int) -> str:
+        digest = hashlib.sha256("/".join(self.name(at)).encode()).digest()
+        return binascii.hexlify(digest[:6]).decode()
+
+    def _record(self, at: int) -> tuple | None:
+        # (flags, secret) of a whole record.
+        name = self._file(at)
+        content = self._store.read(name)
+        if content is None:
+            return None
+        if len(content) < 9 or struct.unpack(">I", content[:4])[0] != _crc(name, content[4:]):
+            self.damaged += 1
+            return None
+        flags, mark = struct.unpack(">BI", content[4:9])
+        if mark != self._mark:
+            flags &= ~DELETED
+        return flags & _KEPT, content[9:]
+
+
+def _crc(name: str, body: bytes) -> int:
+    return binascii.crc32(body, binascii.crc32(name.encode()))
+
+
+def _split(line: bytes, number: int) -> "list[str]":
+    try:
+        return str(line, "utf-8").split()
+    except UnicodeError:
+        raise _wrong(number, "not UTF-8")
+
+
+def _wrong(number: int, fault: str) -> SetupError:
+    return SetupError(_SUBDEVICES_WRONG, "line %d: %s" % (number, fault))
