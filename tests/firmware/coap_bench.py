@@ -3,8 +3,8 @@ and reorders. The clock is turned by hand. Runs on CPython and on MicroPython.
 """
 
 from imprint import ticks
-from imprint.wire.coap.exchange import Exchange
 from imprint.wire.coap.codes import ACK, CON, EMPTY, NON, POST, RST
+from imprint.wire.coap.exchange import Exchange
 from imprint.wire.coap.message import Message, decode
 
 

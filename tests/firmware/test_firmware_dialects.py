@@ -193,7 +193,8 @@ class TestUdp(unittest.TestCase):
         with raises(SetupError, 224):
             play(dialects.dialer(dialect).provision_psk(1, IDENTITY, KEY), (), dialect)
         script = ((b'AT+NSOCR="DGRAM",17,0,1', info(b"2")),)
-        self.assertEqual(2, play(dialects.dialer(dialect).open_udp("192.0.2.7", 5683), script, dialect))
+        talk = dialects.dialer(dialect).open_udp("192.0.2.7", 5683)
+        self.assertEqual(2, play(talk, script, dialect))
         line = b"AT+NSOST=2,192.0.2.7,5683,2,4f4b"
         play(dialect.send(2, b"OK"), ((line, info(b"2,2")),), dialect)
         self.assertEqual(("data", 2, 3), dialect.parse_urc(b"+NSONMI: 2,3"))
