@@ -19,6 +19,7 @@ from pathlib import Path
 
 from imprint_tools import boards, flash, image, inject, runtime
 from imprint_tools.demo_aliyun import AliyunWorld
+from imprint_tools.demo_azure import AzureDpsWorld, AzureEdgeWorld
 from imprint_tools.demo_enos import KITS, EnosWorld
 from imprint_tools.demo_world import World
 from imprint_tools.device_errors import DeviceErrorInfo
@@ -33,7 +34,9 @@ from imprint_tools.repl import Repl
 from imprint_tools.virtual.board import Board
 from imprint_tools.virtual.network import AccessPoint
 
-WORLDS: dict[str, type[World]] = {world.JOURNEY: world for world in (AliyunWorld, EnosWorld)}
+WORLDS: dict[str, type[World]] = {
+    world.JOURNEY: world for world in (AliyunWorld, EnosWorld, AzureDpsWorld, AzureEdgeWorld)
+}
 """What there is to travel in, by journey."""
 
 CHIPS = ("esp32", "esp32s3", "esp32c3")
@@ -252,6 +255,8 @@ class _Journey:
         if event.name == "error":
             self._last_error = event.error
             self._recorder.end(event.error.name if event.error else "", ok=False)
+        elif event.name == "disabled":
+            self._recorder.end("the enrolment is disabled: it asks again")
         elif event.matches("reported.acked"):
             self._told.add(str(event.data.get("id")))
             self._recorder.progress(f"{len(self._told)} of {self._plan.reports}")

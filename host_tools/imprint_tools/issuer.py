@@ -377,14 +377,20 @@ class Authority:
         key: PrivateKey | None = None,
     ) -> Issued:
         now = self._clock()
+        own_begin = self.certificate.not_valid_before_utc
         own_end = self.certificate.not_valid_after_utc
+        if now < own_begin:
+            raise IssueError(
+                f"it is {now:%Y-%m-%d} on this machine, before the issuer's own certificate began",
+                next_step="Set this machine's clock.",
+            )
         end = _end(now, days)
         if end > own_end:
             raise IssueError(
                 f"{days} days end after the issuer's own certificate, on {own_end:%Y-%m-%d}",
                 next_step="Ask for fewer days, or make a new issuer.",
             )
-        begin = max(now - BACKDATE, self.certificate.not_valid_before_utc)
+        begin = max(now - BACKDATE, own_begin)
         certificate = certificates.build(
             name, public, self.certificate, self._key, begin, end, purpose
         )

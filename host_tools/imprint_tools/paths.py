@@ -28,6 +28,11 @@ def boards_dir() -> Path:
     return _shipped("boards")
 
 
+def examples_dir() -> Path:
+    """The folder of applications and programs to begin from."""
+    return _shipped("examples")
+
+
 def _base(own: str, xdg: str, fallback: str) -> Path:
     if value := os.environ.get(own):
         return Path(value)

@@ -158,6 +158,10 @@ class Recorder:
                 self.enter(str(data.get("s")))
             elif event.name == "registered":
                 self.say(BOARD, BOARD, "credential kept, read back, compared")
+            elif event.name == "disabled":
+                self.say(BOARD, BOARD, "is not activated yet, and waits")
+            elif event.name == "renewed":
+                self.say(BOARD, BOARD, "a new token in place of one that ends")
             elif event.name == "error":
                 self.say(BOARD, BOARD, _error_text(event), ok=False)
             elif event.name == "dropped":

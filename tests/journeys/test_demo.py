@@ -73,6 +73,29 @@ def test_enos_over_a_modem_as_json(tmp_path: Path) -> None:
     assert not list(tmp.iterdir()), "nothing is left"
 
 
+def test_azure_with_factory_and_portal() -> None:
+    """The unit is enrolled disabled by the factory server, knocks, is activated over the portal's
+    API, and its twin has what was entered there."""
+    result = demo.run(demo.Plan(journey="azure-dps", reports=2))
+    assert result.ok, result.failure
+    assert result.registrations == 1
+    texts = [message.text for message in result.messages]
+    assert next(t for t in texts if t.startswith("DPS")) == "DPS: 200 disabled"
+    assert any("activated" in text for text in texts)
+    assert any("twin: reported {'limit': 28.0}" in text for text in texts)
+
+
+def test_azure_through_a_gateway_whose_power_fails() -> None:
+    """What is reported while the gateway is away waits, and arrives when it is back."""
+    result = demo.run(demo.Plan(journey="azure-edge", reports=4))
+    assert result.ok, result.failure
+    texts = [message.text for message in result.messages]
+    assert any("fails" in text for text in texts)
+    assert any(not step.ok for step in result.steps), "the unit noticed"
+    ways = [text for text in texts if text.startswith("telemetry")]
+    assert all("by way of edge.plant.example" in text for text in ways)
+
+
 @pytest.mark.parametrize(
     ("modem", "secure_mode", "loss", "activations"),
     [("bg95", 2, 0, 0), ("gm02s", 3, 20, 1), ("sara-r5", 2, 20, 0)],
