@@ -7,7 +7,23 @@ import unittest
 from firmware_support import MemoryBlobs, raises, vectors
 from imprint.clouds import enos_coap, enos_coap_events
 from imprint.clouds import enos_coap_commands as commands
-from imprint.clouds import enos_coap_login as login:
+from imprint.clouds import enos_coap_login as login
+from imprint.errors import ProtocolError, SetupError, WeatherError
+from imprint.identity import build
+from imprint.vault import Vault
+from imprint.wire.coap.codes import GET, POST, SEND_MAX, URI_PATH
+from imprint.wire.coap.message import Message
+from imprint.wire.coap.params import nb_iot
+
+_PK = "MuGsF6W4"
+_DK = "15bBZlRknc"
+_RECORD = {"product_key": _PK, "device_key": _DK, "device_secret": "M3yy874uGY8INjEGddTR"}
+_INFO = {"assetId": "asset1", "productKey": _PK, "deviceKey": _DK, "deviceSecret": "issued1"}
+_CONTENT = 0x45  # 2.05
+_CHANGED = 0x44  # 2.04
+
+
+def _identity(**changes):
     values = {
         "journey": "enos-coap",
         "product_key": _PK,
