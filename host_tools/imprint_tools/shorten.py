@@ -121,12 +121,12 @@ def _constants(tree: ast.Module) -> Iterator[str]:
                 yield from (ast.unparse(target) for target in node.targets)
 
 
-def _arguments(function: _Function, keywords: Container[str]) -> set[str]:
+def _arguments(function: _Function, keywords: Container[str]) -> list[str]:
     required = function.args.args
     if not _is_private(function.name):
         required = required[: len(required) - len(function.args.defaults)]
-    names = {argument.arg for argument in required}
-    return {name for name in names - {"self", "cls"} if name not in keywords and name[0] != "_"}
+    names = [argument.arg for argument in required if argument.arg not in ("self", "cls")]
+    return [name for name in names if name not in keywords and name[0] != "_"]
 
 
 def _renamed(
