@@ -237,10 +237,13 @@ def bad_servers() -> list[str]:
 
 
 @contextlib.contextmanager
-def serve(kind: str, folder: Path, *, answer: bytes = b"") -> Iterator[Server]:
+def serve(
+    kind: str, folder: Path, *, answer: bytes = b"", clients: x509.Certificate | None = None
+) -> Iterator[Server]:
     """A server of CHAINS or WITHOUT_TLS, or one of the others above, until the block ends.
 
-    After the handshake it sends `answer` and reads until the client closes.
+    After the handshake it sends `answer` and reads until the client closes. WANTS_CLIENT trusts
+    certificates of clients that `clients` signed.
     """
     anchor = _above()[0].certificate
     talk: Callable[[socket.socket], None]
@@ -252,7 +255,7 @@ def serve(kind: str, folder: Path, *, answer: bytes = b"") -> Iterator[Server]:
         makes = CHAINS["good"] if kind == WANTS_CLIENT else CHAINS.get(kind)
         chain = makes() if makes else None
         anchor = chain.anchor if chain else anchor
-        context = _context(kind, chain, folder)
+        context = _context(kind, chain, folder, clients)
         talk = functools.partial(_with_tls, context, answer)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         ends = threading.Event()
@@ -267,7 +270,9 @@ def serve(kind: str, folder: Path, *, answer: bytes = b"") -> Iterator[Server]:
             thread.join(_TIMEOUT_S)
 
 
-def _context(kind: str, chain: Chain | None, folder: Path) -> ssl.SSLContext:
+def _context(
+    kind: str, chain: Chain | None, folder: Path, clients: x509.Certificate | None
+) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     if chain is None:
         # Without a certificate there are anonymous suites only, which TLS 1.3 has not.
@@ -277,7 +282,7 @@ def _context(kind: str, chain: Chain | None, folder: Path) -> ssl.SSLContext:
     if kind == WANTS_CLIENT:
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(cadata=certificates.pem(chain.anchor).decode())
+        context.load_verify_locations(cadata=certificates.pem(clients or chain.anchor).decode())
     if kind == "weak-key":
         context.set_ciphers("DEFAULT:@SECLEVEL=0")
     file = folder / f"{kind}.pem"

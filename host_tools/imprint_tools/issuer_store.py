@@ -51,6 +51,8 @@ CREATE TABLE crl (number INTEGER NOT NULL) STRICT;
 INSERT INTO crl VALUES (0);
 """
 
+_SELECT = "SELECT name, kind, certificate, revoked_at, reason FROM issued"
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -216,23 +218,22 @@ class Record:
 
     def entries(self, name: str | None = None) -> list[Entry]:
         """All, or those of a name; oldest first."""
-        where = "" if name is None else " WHERE name = ?"
-        with self._lock:
-            rows = self._database.execute(
-                f"SELECT name, kind, certificate, revoked_at, reason FROM issued{where}"  # noqa: S608
-                " ORDER BY rowid",
-                () if name is None else (name,),
-            ).fetchall()
-        return [_entry(*row) for row in rows]
+        if name is None:
+            return self._read("ORDER BY rowid")
+        return self._read("WHERE name = ? ORDER BY rowid", name)
 
     def find(self, serial: str) -> Entry | None:
         """The certificate of that serial number (hexadecimal), if it was issued here."""
+        found = self._read("WHERE serial = ?", serial.lower().replace(":", "").zfill(40))
+        return found[0] if found else None
+
+    def _read(self, which: str, *values: str) -> list[Entry]:
         with self._lock:
-            row = self._database.execute(
-                "SELECT name, kind, certificate, revoked_at, reason FROM issued WHERE serial = ?",
-                (serial.lower().replace(":", "").zfill(40),),
-            ).fetchone()
-        return _entry(*row) if row else None
+            try:
+                rows = self._database.execute(f"{_SELECT} {which}", values).fetchall()
+            except sqlite3.Error as error:
+                raise AuthorityError(f"the record cannot be read: {error}") from None
+        return [_entry(*row) for row in rows]
 
     def revoke(self, serial: str, reason: str, now: datetime.datetime) -> None:
         """Revoke an entry; again, with another reason, changes the reason and not the date."""
@@ -249,8 +250,7 @@ class Record:
             database.execute("UPDATE crl SET number = number + 1")
             number = database.execute("SELECT number FROM crl").fetchone()[0]
             rows = database.execute(
-                "SELECT name, kind, certificate, revoked_at, reason FROM issued"
-                " WHERE revoked_at IS NOT NULL ORDER BY revoked_at, serial"
+                f"{_SELECT} WHERE revoked_at IS NOT NULL ORDER BY revoked_at, serial"
             ).fetchall()
         return number, [_entry(*row) for row in rows]
 

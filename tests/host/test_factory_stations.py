@@ -90,7 +90,7 @@ def test_a_unit_is_made(shared: Lab, station: StationClient, tmp_path: Path) -> 
     identity = identities.load_one(made.identity)
     assert identity.fields["registration_id"] == made.id
     assert identity.fields["id_scope"] == shared.cloud.config.id_scope
-    leaf = x509.load_der_x509_certificate(identity.blobs["client_cert"])
+    leaf, _line = x509.load_pem_x509_certificates(identity.blobs["client_cert"])
     assert entry["attestation"]["x509"]["clientCertificates"]["primary"]["info"][
         "sha256Thumbprint"
     ].upper() == leaf.fingerprint(hashes.SHA256()).hex().upper()  # fmt: skip

@@ -233,6 +233,30 @@ def test_a_leaf_never_outlives_its_issuer(line: Authority, clock: Clock) -> None
             line.issue_leaf(registration_id="unit-3", days=days)
 
 
+def test_a_machine_without_time_issues_nothing(line: Authority, clock: Clock) -> None:
+    """A bench whose clock is at its epoch would sign what is over already."""
+    clock.now = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+    with pytest.raises(IssueError, match="it is 1970-01-01 on this machine"):
+        line.issue_leaf(registration_id="unit-1")
+    assert line.entries() == []
+
+
+def test_a_damaged_record_is_said(tmp_path: Path, line: Authority) -> None:
+    """Nothing is issued without a record."""
+    for _ in range(20):
+        line.issue_leaf(registration_id="unit-1", renew=True)
+    line.close()
+    file = tmp_path / "line/issued.sqlite3"
+    file.write_bytes(file.read_bytes()[:4096] + bytes(file.stat().st_size - 4096))
+    with Authority.open(tmp_path / "line", PASSPHRASE, clock=line._clock) as again:
+        for use in (again.entries, again.crl, lambda: again.issue_leaf(registration_id="unit-2")):
+            with pytest.raises(AuthorityError, match="record"):
+                use()
+    file.write_bytes(b"no database")
+    with pytest.raises(AuthorityError, match="cannot be read"):
+        Authority.open(tmp_path / "line", PASSPHRASE)
+
+
 def test_an_id_has_one_live_key(line: Authority, clock: Clock) -> None:
     """The same key may ask again, another one only to renew, after a revocation, or too late."""
     first = request("unit-1")

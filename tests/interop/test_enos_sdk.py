@@ -152,6 +152,11 @@ def test_a_gateway_brings_up_a_sub_device_and_speaks_for_it(cloud: EnosCloud) ->
         "temp": 3, "speed": 5,
     }  # fmt: skip
     assert edge["events"][0]["fields"] == {"temp": 99}
+    cloud.stop()
+    kept = json.loads((cloud.folder / "devices.json").read_text())
+    secrets = {one["secret"] for p in kept["products"] for one in (p, *p["devices"])}
+    said = (cloud.folder / "events.jsonl").read_text()
+    assert len(secrets) == 4 and not any(secret in said for secret in secrets)
 
 
 @pytest.mark.parametrize("method", ["hmacsha256", "hmacsha1", "hmacmd5"])

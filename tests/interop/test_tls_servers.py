@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 import tls_servers
-from imprint_tools import certificates, paths, runtime
+from cryptography.hazmat.primitives.serialization import Encoding
+from imprint_tools import certificates, issuer_output, paths, runtime
+from imprint_tools.issuer import Authority
+from imprint_tools.secret import Secret
 
 pytestmark = pytest.mark.interop
 
@@ -20,8 +23,11 @@ orders = json.loads(sys.stdin.readline())
 sys.path.insert(0, orders["firmware"])
 from imprint.errors import ImprintError
 from imprint.net import tls
-with open(orders["ca"], "rb") as file:
-    context = tls.context(file.read())
+def read(name):
+    if name in orders:
+        with open(orders[name], "rb") as file:
+            return file.read()
+context = tls.context(read("ca"), read("certificate"), read("key"))
 sock = socket.socket()
 sock.connect(socket.getaddrinfo("127.0.0.1", orders["port"])[0][-1])
 try:
@@ -29,7 +35,7 @@ try:
         sock, server_hostname=orders["host"], do_handshake_on_connect=False
     )
     wrapped.write(b"CONNECT")
-    print(json.dumps({"code": 0}))
+    print(json.dumps({"code": 0, "answer": wrapped.read(2).decode()}))
 except (OSError, ValueError) as error:
     told = tls.explain(error)
     print(json.dumps({"code": told.code, "detail": told.detail, "kind": type(told).__name__}))
@@ -37,14 +43,15 @@ except (OSError, ValueError) as error:
 
 
 def shake(
-    server: tls_servers.Server, folder: Path, host: str = tls_servers.HOST
+    server: tls_servers.Server, folder: Path, host: str = tls_servers.HOST, **own: str
 ) -> dict[str, Any]:
-    """What the firmware says of the server."""
+    """What the firmware says of the server; `own` are files of its certificate and key."""
     script, ca = folder / "client.py", folder / "ca.der"
     script.write_text(CLIENT)
     ca.write_bytes(certificates.der(server.anchor))
     orders = {
         "firmware": str(paths.firmware_dir()), "ca": str(ca), "port": server.port, "host": host,
+        **own,
     }  # fmt: skip
     done = subprocess.run(  # noqa: S603 - the bench's own MicroPython
         runtime.find("i386").argv(str(script), heap="96k"),
@@ -62,8 +69,24 @@ def shake(
 @pytest.mark.parametrize(("kind", "host"), tls_servers.GOOD.items())
 def test_a_board_accepts_a_good_server(tmp_path: Path, kind: str, host: str) -> None:
     """EC, RSA, wildcard and address, with an intermediate that the server sends."""
-    with tls_servers.serve(kind, tmp_path) as server:
-        assert shake(server, tmp_path, host) == {"code": 0}
+    with tls_servers.serve(kind, tmp_path, answer=b"ok") as server:
+        assert shake(server, tmp_path, host) == {"code": 0, "answer": "ok"}
+
+
+@pytest.mark.parametrize("key_type", ["ec", "rsa"])
+def test_a_board_shows_the_certificate_that_it_was_issued(tmp_path: Path, key_type: str) -> None:
+    """`imprint ca leaf --format der`: the server verifies it, and the board's hold of its key."""
+    with Authority.create_root(tmp_path / "root", "Root", Secret("a long passphrase")) as root:
+        unit = issuer_output.leaf(
+            root, "unit-1", tmp_path, key_type=key_type, encoding=Encoding.DER
+        )
+        own = {"certificate": str(unit.certificate), "key": str(unit.key)}
+        trusted = root.certificate
+    kind = tls_servers.WANTS_CLIENT
+    with tls_servers.serve(kind, tmp_path, answer=b"ok", clients=trusted) as server:
+        assert shake(server, tmp_path, **own) == {"code": 0, "answer": "ok"}
+    with tls_servers.serve(kind, tmp_path, answer=b"ok") as server:
+        assert shake(server, tmp_path, **own)["code"] != 0
 
 
 @pytest.mark.parametrize("kind", tls_servers.bad_servers())

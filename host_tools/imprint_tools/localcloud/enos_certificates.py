@@ -196,7 +196,7 @@ def _read(csr: str) -> x509.CertificateSigningRequest:
     try:
         if len(csr) > _CSR_MAX:
             raise ValueError
-        request = x509.load_pem_x509_csr(csr.encode())
+        request = certificates.load_csr(csr.encode())
         key, signed = request.public_key(), request.is_signature_valid
         digest = request.signature_hash_algorithm
         if len(certificates.common_names(request.subject)) != 1:
