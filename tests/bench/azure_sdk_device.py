@@ -1,6 +1,6 @@
 """A device made of the vendor's own SDK, which does once what a unit does at its first boot.
 
-Registers with X.509, connects to its hub, sends one message and waits until it is acknowledged. Run
+Registers with X.509, connects to its hub, sends a message and waits until it is acknowledged. Run
 by provisioning.py: reads its orders as one JSON object from stdin and writes moments of
 time.perf_counter() as one to stdout. The SDK is not touched: the trust anchor is handed to its
 clients, and the vendor's host names, which it verifies itself, are resolved to loopback.
