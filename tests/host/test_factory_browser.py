@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from factorylab import PASSWORD, Lab
 from imprint_tools import boards, identities, image, labels
 from imprint_tools.factory.client import Enrolled, StationClient
-from imprint_tools.localcloud.azure import AzureConfig
+from imprint_tools.localcloud.azure.cloud import AzureConfig
 from imprint_tools.paths import firmware_dir
 from imprint_tools.virtual.board import Board
 from imprint_tools.virtual.network import AccessPoint

@@ -13,7 +13,7 @@ import factorylab
 import pytest
 from factorylab import serving
 from imprint_tools.factory import config as configuration
-from imprint_tools.localcloud.azure import AzureCloud
+from imprint_tools.localcloud.azure.cloud import AzureCloud
 
 WIFI_PASSWORD = "canary of the Wi-Fi"  # noqa: S105  made up to be looked for
 
