@@ -25,7 +25,7 @@ from imprint_tools.factory.people import People
 from imprint_tools.issuer import Authority
 from imprint_tools.ledger import ENROLLED, Ledger, new_id, open_ledger
 from imprint_tools.ledger_schema import units
-from imprint_tools.localcloud.azure import AzureCloud, AzureConfig
+from imprint_tools.localcloud.azure.cloud import AzureCloud, AzureConfig
 from imprint_tools.secret import Secret
 from lab import Lab
 from measure import Figure, Row, Section

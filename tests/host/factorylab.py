@@ -13,7 +13,7 @@ import httpx
 from imprint_tools.factory.config import FactoryConfig, Service
 from imprint_tools.factory.server import Factory
 from imprint_tools.issuer import Authority
-from imprint_tools.localcloud.azure import AzureCloud, AzureConfig
+from imprint_tools.localcloud.azure.cloud import AzureCloud, AzureConfig
 from imprint_tools.secret import Secret
 
 PASSPHRASE = Secret("a passphrase for tests")

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from factorylab import PASSWORD, Lab
 from imprint_tools import labels
 from imprint_tools.factory.client import Enrolled, StationClient
-from imprint_tools.localcloud.azure import AzureConfig
+from imprint_tools.localcloud.azure.cloud import AzureConfig
 from PIL import Image
 
 WIDTH, HEIGHT = 640, 480  # of the camera

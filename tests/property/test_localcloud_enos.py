@@ -12,21 +12,24 @@ from typing import Any
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from imprint_tools.localcloud import enos_login, enos_reports, enos_topics, packets
-from imprint_tools.localcloud import enos_messages as messages
-from imprint_tools.localcloud.enos import EnosCloud, EnosProduct
-from imprint_tools.localcloud.enos_api_devices import DeviceActions
-from imprint_tools.localcloud.enos_calls import FAILURES, Call
-from imprint_tools.localcloud.enos_certificates import CertificateService
-from imprint_tools.localcloud.enos_codes import MEANINGS
-from imprint_tools.localcloud.enos_config import ConnectLimits, EnosConfig, EnosLimits, Inferred
-from imprint_tools.localcloud.enos_faults import EnosFaults
-from imprint_tools.localcloud.enos_gateway import Gateways, Session
-from imprint_tools.localcloud.enos_hub import Hub
-from imprint_tools.localcloud.enos_limits import ConnectCounter
-from imprint_tools.localcloud.enos_records import GATEWAY, Device
-from imprint_tools.localcloud.enos_registry import ORGANISATION, EnosRegistry
-from imprint_tools.localcloud.enos_tokens import STATUSES, Tokens
+from imprint_tools.localcloud import packets
+from imprint_tools.localcloud.enos import login as enos_login
+from imprint_tools.localcloud.enos import messages
+from imprint_tools.localcloud.enos import reports as enos_reports
+from imprint_tools.localcloud.enos import topics as enos_topics
+from imprint_tools.localcloud.enos.api_devices import DeviceActions
+from imprint_tools.localcloud.enos.calls import FAILURES, Call
+from imprint_tools.localcloud.enos.certificates import CertificateService
+from imprint_tools.localcloud.enos.cloud import EnosCloud, EnosProduct
+from imprint_tools.localcloud.enos.codes import MEANINGS
+from imprint_tools.localcloud.enos.config import ConnectLimits, EnosConfig, EnosLimits, Inferred
+from imprint_tools.localcloud.enos.faults import EnosFaults
+from imprint_tools.localcloud.enos.gateway import Gateways, Session
+from imprint_tools.localcloud.enos.hub import Hub
+from imprint_tools.localcloud.enos.limits import ConnectCounter
+from imprint_tools.localcloud.enos.records import GATEWAY, Device
+from imprint_tools.localcloud.enos.registry import ORGANISATION, EnosRegistry
+from imprint_tools.localcloud.enos.tokens import STATUSES, Tokens
 from imprint_tools.localcloud.events import EventLog
 from imprint_tools.localcloud.refusal import Refusal
 from imprint_tools.secret import Secret
