@@ -235,4 +235,4 @@ def _serving(world: _World) -> Iterator[tuple[str, Path]]:
 
 def _client(url: str, ca: Path) -> httpx.Client:
     context = ssl.create_default_context(cafile=ca)
-    return httpx.Client(base_url=url, verify=context, timeout=_PATIENCE_S)
+    return httpx.Client(base_url=url, verify=context, timeout=_PATIENCE_S, trust_env=False)

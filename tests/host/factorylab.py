@@ -42,7 +42,9 @@ class Lab:
         """A browser without JavaScript, or a program with a token."""
         headers = {"Authorization": f"Bearer {token.reveal().decode()}"} if token else {}
         context = ssl.create_default_context(cafile=self.ca)
-        return httpx.Client(base_url=self.url, verify=context, headers=headers, timeout=WAIT_S)
+        return httpx.Client(
+            base_url=self.url, verify=context, headers=headers, timeout=WAIT_S, trust_env=False
+        )
 
 
 def make_authority(folder: Path) -> Path:
