@@ -24,8 +24,8 @@ from imprint_tools.factory.enroller import Enroller
 from imprint_tools.factory.people import People, Station
 from imprint_tools.issuer import Authority
 from imprint_tools.ledger import ENROLLED, ISSUED, Issued, Ledger, new_id, open_ledger
-from imprint_tools.localcloud.azure import AzureCloud
-from imprint_tools.localcloud.azure_faults import Trouble
+from imprint_tools.localcloud.azure.cloud import AzureCloud
+from imprint_tools.localcloud.azure.faults import Trouble
 from imprint_tools.secret import Secret
 
 FIELDS = {"wifi_ssid": "bench", "wifi_password": "bench password"}

@@ -13,7 +13,7 @@ from imprint.clouds import azure_dps, azure_dps_registration, azure_hub
 from imprint.identity import build
 from imprint.secret import Secret
 from imprint.wire import percent
-from imprint_tools.localcloud import azure_names as names
+from imprint_tools.localcloud.azure import names
 
 patient = settings(deadline=None)  # the machine may be busy with other tests
 
