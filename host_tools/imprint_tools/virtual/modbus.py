@@ -13,7 +13,6 @@ import select
 import socket
 import struct
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -95,18 +94,26 @@ class ModbusBus:
         self.requests += 1
         if slave.silent:
             return
-        if slave.late_s:
-            time.sleep(slave.late_s)
         pdu = frame[1:-2]
         said = _exception(pdu, slave.exception) if slave.exception else respond(slave, pdu)
         body = frame[:1] + said
         check = crc(body)
         if slave.bad_crc:
             check = bytes([check[0] ^ 0xFF, check[1]])
-        try:
-            self._stream.sendall(slave.noise + body + check)
-        except OSError:
-            self._over.set()
+        said = slave.noise + body + check
+        if slave.late_s:  # meanwhile the others answer
+            later = threading.Timer(slave.late_s, self._send, [said])
+            later.daemon = True
+            later.start()
+        else:
+            self._send(said)
+
+    def _send(self, data: bytes) -> None:
+        if not self._over.is_set():
+            try:
+                self._stream.sendall(data)
+            except OSError:
+                self._over.set()
 
 
 def respond(slave: Slave, pdu: bytes) -> bytes:
