@@ -93,7 +93,7 @@ def diagram() -> str:
         elif isinstance(node.value, ast.Dict):
             for key, after in zip(node.value.keys, node.value.values, strict=True):
                 state, event = ast.unparse(key or after).strip("()").split(", ")
-                arrows[names[state], names[ast.unparse(after)]].append(names[event])
+                arrows[names[state], names[ast.unparse(after)]].append(names[event].lower())
     lines = ["stateDiagram-v2", f"    [*] --> {names['IDENTITY']}"]
     lines += [
         f"    {before} --> {after}: {', '.join(events)}"

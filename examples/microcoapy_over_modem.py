@@ -16,6 +16,7 @@ The wiring is boards/esp32-nrf9151.toml's; another kit has its own pins and dial
 
 from imprint.modem import dialects
 from imprint.modem.datagram import DatagramSocket
+from imprint.modem.dialects import status
 from imprint.modem.engine import Engine
 from imprint.modem.uart import ModemUart
 
@@ -27,7 +28,7 @@ def open_modem(stream, family="nrf91", feed=lambda: None):
     """The modem at the other end of `stream`, ready for commands."""
     dialect = dialects.load(family)
     modem = ModemUart(stream, Engine(dialect), dialect, feed)
-    print("modem:", modem.run(dialect.power_up()))
+    print("modem:", modem.run(dialects.setup(dialect).power_up()))
     return modem
 
 
@@ -36,9 +37,9 @@ def online(modem, apn, identity, key, marker=None):
 
     `key` is a Secret: it shows in no trace and no error."""
     dialect = modem.dialect
-    marker = modem.run(dialect.provision_psk(TAG, identity, key, marker))
-    modem.run(dialect.attach(apn))
-    print("signal:", modem.run(dialect.signal()))
+    marker = modem.run(dialects.dialer(dialect).provision_psk(TAG, identity, key, marker))
+    modem.run(dialects.setup(dialect).attach(apn))
+    print("signal:", modem.run(status.signal()))
     return marker
 
 

@@ -4,9 +4,9 @@
     python tests/size.py --json     the same as one JSON object
     python tests/size.py --write    make what is measured now the modules' budget, with some room
 
-Compiled as boards get it (mpy-cross -O2). The heap is 32-bit MicroPython's after importing the
-modules one after the other, each after those that it needs. Frozen or executed in place, as from
-a ROMFS, most of it would stay in flash.
+Compiled as boards get it (mpy-cross -O2, short private names). The heap is 32-bit MicroPython's
+after importing the modules one after the other, each after those that it needs. Frozen or
+executed in place, as from a ROMFS, most of it would stay in flash.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from imprint_tools import runtime
-from run_on_micropython import ROOT, SHIMS, STAND_INS, TIMEOUT_S, compile_tree
+from imprint_tools import image, runtime
+from run_on_micropython import ROOT, SHIMS, STAND_INS, TIMEOUT_S
 from test_architecture import MODULES, imports, parse
 
 BUDGET = Path(__file__).with_name("size_budget.json")
@@ -116,12 +116,13 @@ def main() -> int:
 
 def measure_flash(stage: Path) -> dict[str, int]:
     """Bytes of .mpy of each module of the package; leaves them compiled in `stage`."""
-    shutil.copytree(ROOT / "firmware/imprint", stage / "imprint")
-    compile_tree(stage)
-    return {
-        ".".join(path.relative_to(stage).with_suffix("").parts): path.stat().st_size
-        for path in sorted(stage.rglob("*.mpy"))
-    }
+    sizes = {}
+    for name, data in sorted(image.mpy_files(ROOT / "firmware").items()):
+        path = stage / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        sizes[name.removesuffix(".mpy").replace("/", ".")] = len(data)
+    return sizes
 
 
 def measure_heap(stage: Path) -> dict[str, int]:

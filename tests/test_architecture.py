@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "imprint.fields.*": (set(), set()),
     "imprint.vault": (PURE, BASE),
     "imprint.outbox": (PURE, BASE),
+    "imprint.folder": ({"os"}, set()),
     "imprint.subdevices": (PURE | {"array"}, BASE),
     # What is behind a gateway; the serial line is handed in, or made of what the list says.
     "imprint.drivers": (set(), set()),
@@ -54,7 +55,8 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "imprint.modem.*": (PURE, BASE | {"imprint.modem.*", "imprint.ticks"}),
     "imprint.port": ({"esp32", "json", "machine", "micropython", "os", "sys", "time"}, set()),
     "imprint.links": (set(), set()),
-    "imprint.links.cellular": (
+    "imprint.links.cellular": (PURE, {"imprint.errors", "imprint.links.cellular_setup"}),
+    "imprint.links.cellular_setup": (
         PURE | {"machine"},
         {"imprint.errors", "imprint.port", "imprint.modem.*", "imprint.modem"},
     ),
@@ -63,7 +65,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     # The edge has sub-devices, what drives them, and a certificate in a vault of its own.
     "imprint.net.enos_fleet": (
         PURE | {"io"},
-        BASE | {"imprint.port", "imprint.subdevices", "imprint.drivers.*"},
+        BASE | {"imprint.port", "imprint.folder", "imprint.subdevices", "imprint.drivers.*"},
     ),
     "imprint.net.enos_session": (
         PURE,
@@ -201,6 +203,24 @@ def test_error_codes_agree() -> None:
         for name, number in own.items():
             assert number == table[name][0], f"{name} in {module}"
     assert raised == table.keys(), f"nobody raises {sorted(table.keys() - raised)}"
+
+
+def test_coap_numbers_agree() -> None:
+    """A number of CoAP's that a module repeats for itself is the one in wire/coap/codes.py."""
+    codes = {
+        f"_{ast.unparse(node.targets[0])}": constant(node)
+        for node in parse(MODULES["imprint.wire.coap.codes"]).body
+        if isinstance(node, ast.Assign)
+    }
+    repeated = 0
+    for module, path in MODULES.items():
+        if fnmatch(module, "imprint.wire.coap.*") or "coap" in module.rpartition(".")[2]:
+            for node in parse(path).body:
+                name = ast.unparse(node.targets[0]) if isinstance(node, ast.Assign) else ""
+                if isinstance(node, ast.Assign) and name in codes:
+                    assert constant(node) == codes[name], f"{name} in {module}"
+                    repeated += 1
+    assert repeated > len(codes) / 2
 
 
 def test_identity_declares_its_fields() -> None:

@@ -146,9 +146,11 @@ class App:
             self._session.close()
         self._keep()
 
-    def free(self) -> None:
-        """Make room, and in one piece, before what takes most of it."""
+    def free(self, *more: str) -> None:
+        """Make room, and in one piece, before what takes most of it; `more` are modules of
+        `imprint` that are not needed now either."""
         _forget(self._passing)
+        _forget(["imprint." + name for name in more])
         gc.collect()
 
     def keep(self, record: dict) -> None:
@@ -326,9 +328,10 @@ class App:
 
     def _box(self) -> "Outbox":
         if self._outbox is None:
+            from imprint.folder import FolderStore
             from imprint.outbox import Outbox
 
-            self._outbox = Outbox(port.FolderStore(_OUTBOX), _OUTBOX_MAX)
+            self._outbox = Outbox(FolderStore(_OUTBOX), _OUTBOX_MAX)
         return self._outbox
 
 
@@ -336,7 +339,7 @@ def _module(name: str) -> "Any":
     return __import__(name, None, None, ("*",))
 
 
-def _forget(modules: tuple) -> None:
+def _forget(modules: "tuple | list") -> None:
     # What nothing refers to any more is garbage; a module is referred to by these two.
     for module in modules:
         if module in sys.modules:

@@ -31,14 +31,14 @@ WAIT = "WAIT"  # let time pass
 HALT = "HALT"  # wait for a person
 
 # Events: how a step ended.
-DONE = "done"  # it has what it is for
-HELD = "held"  # CLOCK: done, and a credential is held or burned
-MISSING = "missing"  # CLOCK: done, and a credential has to be asked for
-NOT_YET = "not_yet"  # REGISTER: the cloud knows this unit and has not enabled it
-FAILED = "failed"  # an error that passes
-STOP = "stop"  # an error that a person has to mend
-ROLLED_BACK = "rolled_back"  # CONNECT: refused, and the older credential took its place
-ELAPSED = "elapsed"  # WAIT: the time is over
+DONE = "DONE"  # it has what it is for
+HELD = "HELD"  # CLOCK: done, and a credential is held or burned
+MISSING = "MISSING"  # CLOCK: done, and a credential has to be asked for
+NOT_YET = "NOT_YET"  # REGISTER: the cloud knows this unit and has not enabled it
+FAILED = "FAILED"  # an error that passes
+STOP = "STOP"  # an error that a person has to mend
+ROLLED_BACK = "ROLLED_BACK"  # CONNECT: refused, and the older credential took its place
+ELAPSED = "ELAPSED"  # WAIT: the time is over
 
 TRANSITIONS = {
     (IDENTITY, DONE): LINK,

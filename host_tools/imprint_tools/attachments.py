@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from imprint_tools import subdevices
+from imprint_tools import certificates, subdevices
 from imprint_tools.errors import IdentityError
 from imprint_tools.secret import Secret
 
@@ -177,8 +177,7 @@ def _client_csr(data: bytes, path: Path, _now: dt.datetime) -> bytes:
     """A request (CSR) for the unit's own key, in PEM or DER."""
     problem = "is not a certificate request in PEM or DER"
     try:
-        pem = b"-----BEGIN " in data
-        found = x509.load_pem_x509_csr(data) if pem else x509.load_der_x509_csr(data)
+        found = certificates.load_csr(data)
         if found.is_signature_valid:
             return found.public_bytes(Encoding.DER)
         problem = "is not signed by the key that it is for"

@@ -181,6 +181,16 @@ def load(data: bytes) -> list[x509.Certificate]:
     return [x509.load_der_x509_certificate(data)]
 
 
+def load_csr(data: bytes) -> x509.CertificateSigningRequest:
+    """A request (PKCS#10) in PEM or DER. Raises ValueError, whatever is wrong with it."""
+    try:
+        if b"-----BEGIN" in data:
+            return x509.load_pem_x509_csr(data)
+        return x509.load_der_x509_csr(data)
+    except x509.InvalidVersion as error:  # which is no ValueError
+        raise ValueError(str(error)) from None
+
+
 def key_bytes(
     key: PrivateKey, passphrase: Secret | None = None, *, encoding: Encoding = Encoding.PEM
 ) -> Secret:

@@ -15,7 +15,7 @@ from imprint_tools.demo_factory import DemoFactory
 from imprint_tools.demo_world import INTERVAL_S, MakeBoard, Tally, World
 from imprint_tools.identities import Identity
 from imprint_tools.journey import Party
-from imprint_tools.localcloud.azure import AzureCloud
+from imprint_tools.localcloud.azure.cloud import AzureCloud
 from imprint_tools.paths import examples_dir
 from imprint_tools.recorder import Recorder
 from imprint_tools.virtual.board import Board

@@ -16,7 +16,8 @@ traceback.
       the factory's        ServiceError 50, ServiceUnavailableError 51, LedgerError 52,
                            StationError 53, ClockSkewError 54
 
-Exit status 0 is success, 1 a bug, 2 wrong usage (click's own), 130 Ctrl-C.
+Exit status 0 is success, 1 a bug, 2 wrong usage (click's own), 130 Ctrl-C. 60 to 79 are what
+`imprint gateway check` finds (chain_check.CAUSES): a finding is its result, and no error.
 """
 
 from __future__ import annotations

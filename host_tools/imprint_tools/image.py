@@ -11,6 +11,7 @@ Same input, same bytes: nothing here reads a clock, a random number or the order
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import struct
@@ -30,6 +31,7 @@ from imprint_tools.errors import BoardFileError, FirmwareFileError, ImageError
 from imprint_tools.flash import Firmware, Segment, read_firmware
 from imprint_tools.partitions import TABLE_OFFSET
 from imprint_tools.secret import Secret
+from imprint_tools.shorten import shorten
 
 NAMESPACE = "imprint"
 SOURCES: Final = ("boot.py", "main.py")  # MicroPython starts these by name, as source
@@ -50,15 +52,29 @@ _MODES = {"qio": 0, "dio": 2}
 
 
 def mpy_files(firmware_dir: Path) -> dict[str, bytes]:
-    """The package `imprint` compiled: path on the board to .mpy. Raises ImageError."""
+    """The package `imprint` compiled: path on the board to .mpy. Raises ImageError.
+
+    Tracebacks show a module's dotted name: MicroPython has that one in RAM anyway.
+    """
     sources = sorted((firmware_dir / "imprint").rglob("*.py"))
     if not sources:
         raise ImageError(f"{firmware_dir} holds no package `imprint`")
-    names = [source.relative_to(firmware_dir).as_posix() for source in sources]
-    return {
-        str(PurePosixPath(name).with_suffix(".mpy")): compile_mpy(source.read_bytes(), name)
-        for name, source in zip(names, sources, strict=True)
+    modules = {
+        ".".join(source.relative_to(firmware_dir).with_suffix("").parts): source.read_text()
+        for source in sources
     }
+    # An empty __init__ would do nothing, and its names would stay in the board's RAM.
+    return {
+        module.replace(".", "/") + ".mpy": compile_mpy(
+            text.encode(), module.removesuffix(".__init__")
+        )
+        for module, text in shorten(modules).items()
+        if not _is_empty(text)
+    }
+
+
+def _is_empty(text: str) -> bool:
+    return all(isinstance(node, ast.Expr) for node in ast.parse(text).body)  # a docstring
 
 
 def compile_mpy(source: bytes, name: str) -> bytes:

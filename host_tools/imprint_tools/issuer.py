@@ -420,12 +420,11 @@ def _key_of_csr(csr: bytes, name: str) -> PublicKey:
     if len(csr) > _CSR_MAX:
         raise IssueError(f"the request has {len(csr)} bytes, more than {_CSR_MAX}")
     try:
-        is_pem = b"-----BEGIN" in csr
-        request = (x509.load_pem_x509_csr if is_pem else x509.load_der_x509_csr)(csr)
+        request = certificates.load_csr(csr)
         found = certificates.common_names(request.subject)
         key = request.public_key()
         signed = request.is_signature_valid
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, UserWarning):
+    except (ValueError, TypeError, UnsupportedAlgorithm, UserWarning):
         # A warning (a country's name of six letters) is raised where a program wants that.
         raise IssueError("the request is no PKCS#10 that can be read, PEM or DER") from None
     weakness = certificates.key_weakness(key)

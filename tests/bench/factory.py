@@ -25,7 +25,7 @@ from imprint_tools.factory.people import People
 from imprint_tools.issuer import Authority
 from imprint_tools.ledger import ENROLLED, Ledger, new_id, open_ledger
 from imprint_tools.ledger_schema import units
-from imprint_tools.localcloud.azure import AzureCloud, AzureConfig
+from imprint_tools.localcloud.azure.cloud import AzureCloud, AzureConfig
 from imprint_tools.secret import Secret
 from lab import Lab
 from measure import Figure, Row, Section
@@ -235,4 +235,4 @@ def _serving(world: _World) -> Iterator[tuple[str, Path]]:
 
 def _client(url: str, ca: Path) -> httpx.Client:
     context = ssl.create_default_context(cafile=ca)
-    return httpx.Client(base_url=url, verify=context, timeout=_PATIENCE_S)
+    return httpx.Client(base_url=url, verify=context, timeout=_PATIENCE_S, trust_env=False)

@@ -3,8 +3,9 @@ and reorders. The clock is turned by hand. Runs on CPython and on MicroPython.
 """
 
 from imprint import ticks
+from imprint.wire.coap.codes import ACK, CON, EMPTY, NON, POST, RST
 from imprint.wire.coap.exchange import Exchange
-from imprint.wire.coap.message import ACK, CON, EMPTY, NON, POST, RST, Message, decode
+from imprint.wire.coap.message import Message, decode
 
 
 class Chance:

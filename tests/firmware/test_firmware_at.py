@@ -5,7 +5,10 @@ The cases are what modems were seen to send; the events are what V.250 and their
 
 import unittest
 
-from imprint.modem.at import ERROR, LINE, OK, PROMPT, RAW, AtParser
+from imprint.modem.at import AtParser
+
+# The kinds of events, which at.py keeps to itself.
+LINE, OK, ERROR, PROMPT, RAW = 1, 2, 3, 4, 5
 
 # (name, wire, events). A line `+RAW: n` makes the reader expect n bytes, `+ASK` the prompt `>` and
 # `+AT` the prompt `@`, as a running command would.

@@ -5,13 +5,14 @@ import unittest
 from firmware_support import raises
 from imprint.errors import SetupError, WeatherError
 from imprint.modem import dialects
-from imprint.modem.dialects import common
 from modem_script import ERROR, IDENTITY, KEY, KEY_HEX, OK, info, play
 
 
 class TestBg95(unittest.TestCase):
     def setUp(self):
         self.dialect = dialects.load("bg95")
+        self.setup = dialects.setup(self.dialect)
+        self.dialer = dialects.dialer(self.dialect)
 
     def play(self, talk, *script):
         return play(talk, script, self.dialect)
@@ -19,7 +20,7 @@ class TestBg95(unittest.TestCase):
     def test_provision(self):
         """A file named by the context, `identity&key`; kept while marker and size agree."""
         marker = self.play(
-            self.dialect.provision_psk(2, IDENTITY, KEY),
+            self.dialer.provision_psk(2, IDENTITY, KEY),
             (b"AT+QSSLCFG=?", info(b'+QSSLCFG: "ciphersuite",(0-5)')),
             (b'AT+QFDEL="2_server.psk"', b"\r\n+CME ERROR: 405\r\n"),
             (b'AT+QFUPL="2_server.psk",45,60', b"\r\nCONNECT\r\n"),
@@ -36,7 +37,7 @@ class TestBg95(unittest.TestCase):
                     (b'AT+QFUPL="2_server.psk",45,60', b"\r\nCONNECT\r\n"),
                     (IDENTITY + b"&" + KEY_HEX, info(b"+QFUPL: 45,1f2e")),
                 ]
-            talk = self.dialect.provision_psk(2, IDENTITY, KEY, marker)
+            talk = self.dialer.provision_psk(2, IDENTITY, KEY, marker)
             self.assertEqual(marker, self.play(talk, *script))
 
     def test_provision_refused(self):
@@ -44,7 +45,7 @@ class TestBg95(unittest.TestCase):
         for answer in (b"\r\n+CME ERROR: 410\r\n", info(b"+QFUPL: 12,0")):
             with raises(SetupError, 228):
                 self.play(
-                    self.dialect.provision_psk(2, IDENTITY, KEY),
+                    self.dialer.provision_psk(2, IDENTITY, KEY),
                     (b"AT+QSSLCFG=?", ERROR),
                     (b'AT+QFDEL="2_server.psk"', OK),
                     (b'AT+QFUPL="2_server.psk",45,60', b"\r\nCONNECT\r\n"),
@@ -53,7 +54,7 @@ class TestBg95(unittest.TestCase):
 
     def test_provision_where_psk_is_a_setting(self):
         """EG25's way, if the modem lists it."""
-        talk = self.dialect.provision_psk(2, IDENTITY, KEY)
+        talk = self.dialer.provision_psk(2, IDENTITY, KEY)
         self.assertIsNone(self.play(
             talk,
             (b"AT+QSSLCFG=?", info(b'+QSSLCFG: "psk",(0-5)')),
@@ -62,7 +63,7 @@ class TestBg95(unittest.TestCase):
 
     def test_dtls(self):
         """The context's settings, the dial, its result as a URC."""
-        self.dialect.suite = common.PSK_AES128_CBC_SHA256
+        self.dialect.suite = 0x00AE  # PSK-AES128-CBC-SHA256
         script = (
             (b'AT+QSSLCFG="ciphersuite",2,0X00AE', OK),
             (b'AT+QSSLCFG="dtlsversion",2,1', OK),
@@ -72,11 +73,11 @@ class TestBg95(unittest.TestCase):
             (b'AT+QSSLOPEN=1,2,2,"h",5684,0', OK),
         )
         opened = (4000, b"\r\n+QSSLOPEN: 2,0\r\n")
-        self.assertEqual(2, self.play(self.dialect.open_dtls("h", 5684, 2), *script, opened))
+        self.assertEqual(2, self.play(self.dialer.open_dtls("h", 5684, 2), *script, opened))
         with raises(WeatherError, 229) as caught:
             failed = (4000, b"\r\n+QSSLOPEN: 2,566\r\n")
             close = (b"AT+QSSLCLOSE=2", OK)
-            self.play(self.dialect.open_dtls("h", 5684, 2), *script, failed, close)
+            self.play(self.dialer.open_dtls("h", 5684, 2), *script, failed, close)
         self.assertEqual(566, caught.exception.number)
 
     def test_datagrams(self):

@@ -5,7 +5,8 @@ import unittest
 from firmware_support import raises
 from imprint.errors import ProtocolError
 from imprint.wire.coap.block import BODY_MAX, pack, transfer, unpack
-from imprint.wire.coap.message import BLOCK1, BLOCK2, ETAG, GET, NON, POST, PUT, URI_PATH, Message
+from imprint.wire.coap.codes import BLOCK1, BLOCK2, ETAG, GET, NON, POST, PUT, URI_PATH
+from imprint.wire.coap.message import Message
 
 _CONTENT = 0x45  # 2.05
 _CHANGED = 0x44  # 2.04

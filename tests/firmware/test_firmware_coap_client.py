@@ -8,7 +8,8 @@ from firmware_support import raises
 from imprint import port
 from imprint.errors import ProtocolError, WeatherError
 from imprint.net.coap_client import Client
-from imprint.wire.coap.message import ACK, GET, NON, POST, RST, Message, decode
+from imprint.wire.coap.codes import ACK, GET, NON, POST, RST
+from imprint.wire.coap.message import Message, decode
 from imprint.wire.coap.params import Parameters
 
 _PEER = ("192.0.2.1", 5684)

@@ -6,8 +6,9 @@ from coap_bench import Bench, Chance, Server
 from firmware_support import raises
 from imprint import ticks
 from imprint.errors import ProtocolError, WeatherError
+from imprint.wire.coap.codes import GET, NON
 from imprint.wire.coap.exchange import Exchange
-from imprint.wire.coap.message import GET, NON, Message, decode
+from imprint.wire.coap.message import Message, decode
 from imprint.wire.coap.params import Parameters, nb_iot
 
 

@@ -3,7 +3,7 @@
 import binascii
 import unittest
 
-from imprint.wire.coap.message import (
+from imprint.wire.coap.codes import (
     ACK,
     BLOCK1,
     BLOCK2,
@@ -17,10 +17,8 @@ from imprint.wire.coap.message import (
     RST,
     SEND_MAX,
     URI_PATH,
-    Message,
-    decode,
-    unusable_option,
 )
+from imprint.wire.coap.message import Message, decode, unusable_option
 
 _CONTENT = 0x45
 

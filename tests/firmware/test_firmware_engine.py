@@ -10,6 +10,7 @@ from firmware_support import raises
 from imprint.errors import ProtocolError, SetupError, WeatherError
 from imprint.modem import cme
 from imprint.modem.dialects.common import Common
+from imprint.modem.dialects.common_setup import Setup
 from imprint.modem.engine import Command, Engine, Wait
 from imprint.secret import Secret
 
@@ -298,9 +299,9 @@ class TestSurvival(unittest.TestCase):
     def test_2_answer_or_urc(self):
         """`+CEREG:` is both: with a read pending its form decides, else it is a URC."""
         bench = Bench()
-        bench.start(bench.dialect.registration())
+        bench.start(Setup(bench.dialect).registration())
         bench.hear(b'\r\n+CEREG: 1,"1A2B","0012BEEF",9\r\n\r\n+CEREG: 5,2\r\n\r\nOK\r\n')
-        self.assertEqual((2, None, None, None), ended(bench))
+        self.assertEqual((2, None, b"", b""), ended(bench))
         bench.hear(b"+CEREG: 5\r\n")
         self.assertEqual([b'+CEREG: 1,"1A2B","0012BEEF",9', b"+CEREG: 5"], bench.urcs())
 

@@ -5,11 +5,14 @@ import json
 import unittest
 
 from firmware_support import MemoryBlobs, raises, vectors
-from imprint.clouds import enos_coap
+from imprint.clouds import enos_coap, enos_coap_events
+from imprint.clouds import enos_coap_commands as commands
+from imprint.clouds import enos_coap_login as login
 from imprint.errors import ProtocolError, SetupError, WeatherError
 from imprint.identity import build
 from imprint.vault import Vault
-from imprint.wire.coap.message import GET, POST, SEND_MAX, URI_PATH, Message
+from imprint.wire.coap.codes import GET, POST, SEND_MAX, URI_PATH
+from imprint.wire.coap.message import Message
 from imprint.wire.coap.params import nb_iot
 
 _PK = "MuGsF6W4"
@@ -44,19 +47,19 @@ def _hex(secret):
 class TestDeviceKey(unittest.TestCase):
     def test_burned(self):
         """A burned key is the key, whichever modem is fitted."""
-        self.assertEqual(_DK, enos_coap.device_key(_identity(), "490154203237518"))
+        self.assertEqual(_DK, login.device_key(_identity(), "490154203237518"))
 
     def test_imei(self):
         """Where the identity says so it is the IMEI, which may be burned as well."""
         for burned in (None, "490154203237518"):
             unit = _identity(device_key_source="imei", device_key=burned)
-            self.assertEqual("490154203237518", enos_coap.device_key(unit, "490154203237518"))
+            self.assertEqual("490154203237518", login.device_key(unit, "490154203237518"))
 
     def test_another_modem(self):
         """A burned key that is not this modem's IMEI is an error that names both."""
         unit = _identity(device_key_source="imei", device_key="356938035643809")
         with raises(SetupError, 104) as caught:
-            enos_coap.device_key(unit, "490154203237518")
+            login.device_key(unit, "490154203237518")
         self.assertIn("356938035643809", caught.exception.detail)
         self.assertIn("490154203237518", caught.exception.detail)
 
@@ -66,10 +69,10 @@ class TestDeviceKey(unittest.TestCase):
         for case in vectors("enos_coap")["imei"]:
             with self.subTest(case["imei"]):
                 if case["valid"]:
-                    self.assertEqual(case["imei"], enos_coap.device_key(unit, case["imei"]))
+                    self.assertEqual(case["imei"], login.device_key(unit, case["imei"]))
                 else:
                     with raises(ProtocolError, 105):
-                        enos_coap.device_key(unit, case["imei"])
+                        login.device_key(unit, case["imei"])
 
 
 class TestHandshake(unittest.TestCase):
@@ -78,7 +81,7 @@ class TestHandshake(unittest.TestCase):
         for case in vectors("enos_coap")["psk"]:
             with self.subTest(case["secret"]):
                 self.assertEqual(
-                    case["psk"], _hex(enos_coap.derive_psk(case["secret"].encode()))
+                    case["psk"], _hex(login.derive_psk(case["secret"].encode()))
                 )
 
     def test_identity(self):
@@ -88,16 +91,16 @@ class TestHandshake(unittest.TestCase):
             expected = changes.pop("psk_identity").encode()
             with self.subTest(str(expected)):
                 unit = _identity(device_secret="s", **changes)
-                self.assertEqual(expected, enos_coap.psk_identity(unit, None))
+                self.assertEqual(expected, login.psk_identity(unit, None))
 
     def test_mode_3(self):
         """Before activation: the product's secret and mode 3. After it: the issued one, mode 2."""
         unit = _identity()
-        self.assertEqual(b"MuGsF6W4,15bBZlRknc,3,3600", enos_coap.psk_identity(unit, None))
-        self.assertEqual("f5b79b5fb0803061152a44f92b37e23c", _hex(enos_coap.psk_key(unit, None)))
-        self.assertEqual(b"MuGsF6W4,15bBZlRknc,2,3600", enos_coap.psk_identity(unit, _RECORD))
+        self.assertEqual(b"MuGsF6W4,15bBZlRknc,3,3600", login.psk_identity(unit, None))
+        self.assertEqual("f5b79b5fb0803061152a44f92b37e23c", _hex(login.psk_key(unit, None)))
+        self.assertEqual(b"MuGsF6W4,15bBZlRknc,2,3600", login.psk_identity(unit, _RECORD))
         self.assertEqual(
-            "43e307fffce19a0176803de3445fe0e3", _hex(enos_coap.psk_key(unit, _RECORD))
+            "43e307fffce19a0176803de3445fe0e3", _hex(login.psk_key(unit, _RECORD))
         )
 
     def test_mode_2(self):
@@ -105,29 +108,29 @@ class TestHandshake(unittest.TestCase):
         for credential in (None, _RECORD):
             unit = _static()
             self.assertEqual(
-                b"MuGsF6W4,15bBZlRknc,2,3600", enos_coap.psk_identity(unit, credential)
+                b"MuGsF6W4,15bBZlRknc,2,3600", login.psk_identity(unit, credential)
             )
             self.assertEqual(
-                "55ca0f1224140d8d9b7d238065ab2ff4", _hex(enos_coap.psk_key(unit, credential))
+                "55ca0f1224140d8d9b7d238065ab2ff4", _hex(login.psk_key(unit, credential))
             )
 
     def test_no_key_in_print(self):
         """What is derived is as secret as what it is derived from."""
-        self.assertNotIn("f5b79b5f", str(enos_coap.psk_key(_identity(), None)))
+        self.assertNotIn("f5b79b5f", str(login.psk_key(_identity(), None)))
 
     def test_activation_needed(self):
         """By units that hold no secret of their own; one that is another's does not count."""
         unit = _identity()
-        self.assertTrue(enos_coap.needs_activation(unit, None))
-        self.assertTrue(enos_coap.needs_activation(unit, {}))
-        self.assertFalse(enos_coap.needs_activation(unit, _RECORD))
-        self.assertFalse(enos_coap.needs_activation(_static(), None))
+        self.assertTrue(login.needs_activation(unit, None))
+        self.assertTrue(login.needs_activation(unit, {}))
+        self.assertFalse(login.needs_activation(unit, _RECORD))
+        self.assertFalse(login.needs_activation(_static(), None))
         for name in ("product_key", "device_key"):
             foreign = dict(_RECORD)
             foreign[name] = "another"
-            self.assertTrue(enos_coap.needs_activation(unit, foreign))
+            self.assertTrue(login.needs_activation(unit, foreign))
             self.assertEqual(
-                "f5b79b5fb0803061152a44f92b37e23c", _hex(enos_coap.psk_key(unit, foreign))
+                "f5b79b5fb0803061152a44f92b37e23c", _hex(login.psk_key(unit, foreign))
             )
 
 
@@ -135,13 +138,13 @@ class TestActivation(unittest.TestCase):
     def answer(self, payload, code=_CONTENT):
         if isinstance(payload, dict):
             payload = json.dumps(payload).encode()
-        return enos_coap.activation_answer(_identity(), code, payload)
+        return login.activation_answer(_identity(), code, payload)
 
     def test_request(self):
         """GET of the documented path."""
         self.assertEqual(
             (GET, ["topic", "ext", "session", _PK, _DK, "thing", "activate", "info"]),
-            enos_coap.activation_request(_identity()),
+            login.activation_request(_identity()),
         )
 
     def test_answered(self):
@@ -160,7 +163,7 @@ class TestActivation(unittest.TestCase):
         """The vault takes the record, and with it the unit is activated."""
         vault = Vault(MemoryBlobs())
         vault.store(self.answer(_INFO))
-        self.assertFalse(enos_coap.needs_activation(_identity(), vault.load()))
+        self.assertFalse(login.needs_activation(_identity(), vault.load()))
 
     def test_refused(self):
         """4.xx, and the codes of a reply, are a person's to mend."""
@@ -232,7 +235,7 @@ class TestReports(unittest.TestCase):
 
     def test_event(self):
         """An event has its name in path and method."""
-        _, segments, payload = enos_coap.event(_identity(), 8, "alarm", {"level": 2}, 5)
+        _, segments, payload = enos_coap_events.event(_identity(), 8, "alarm", {"level": 2}, 5)
         self.assertEqual(
             ["topic", "sys", _PK, _DK, "thing", "event", "alarm", "post"], segments
         )
@@ -244,7 +247,7 @@ class TestReports(unittest.TestCase):
 
     def test_attributes(self):
         """Attributes are updated."""
-        _, segments, payload = enos_coap.attributes(_identity(), 9, {"sn": "A1"})
+        _, segments, payload = enos_coap_events.attributes(_identity(), 9, {"sn": "A1"})
         self.assertEqual(["topic", "sys", _PK, _DK, "thing", "attribute", "update"], segments)
         self.assertEqual(
             b'{"id":"9","method":"thing.attribute.update",'
@@ -255,7 +258,7 @@ class TestReports(unittest.TestCase):
     def test_fits(self):
         """With the longest names a report of WHOLE_MAX is a message of 1 KB at most."""
         unit = _identity(product_key="p" * 32, device_key="d" * 64)
-        code, segments, _ = enos_coap.event(unit, 1, "e" * 64, {})
+        code, segments, _ = enos_coap_events.event(unit, 1, "e" * 64, {})
         message = Message(code, b"p" * enos_coap.WHOLE_MAX)
         message.token = b"tokentok"
         for segment in segments:
@@ -320,20 +323,20 @@ class TestLifetime(unittest.TestCase):
     def test_interval_is_shorter(self):
         """Reports that come often enough keep the device online by themselves."""
         unit = _identity(lifetime_s=3600, interval_s=900)
-        self.assertEqual(900_000, enos_coap.report_due_ms(unit, 210_000))
+        self.assertEqual(900_000, login.report_due_ms(unit, 210_000))
 
     def test_lifetime_is_shorter(self):
         """Else one comes early: one message a lifetime, with time to be sent again."""
         unit = _identity(lifetime_s=3600, interval_s=86400)
         self.assertEqual(
             3_600_000 - 210_000,
-            enos_coap.report_due_ms(unit, nb_iot().MAX_TRANSMIT_SPAN_MS),
+            login.report_due_ms(unit, nb_iot().MAX_TRANSMIT_SPAN_MS),
         )
 
     def test_very_short(self):
         """A lifetime that leaves no time for all retransmissions leaves half for them."""
         unit = _identity(lifetime_s=30, interval_s=900)
-        self.assertEqual(15_000, enos_coap.report_due_ms(unit, 210_000))
+        self.assertEqual(15_000, login.report_due_ms(unit, 210_000))
 
 
 class TestCommands(unittest.TestCase):
@@ -372,7 +375,7 @@ class TestCommands(unittest.TestCase):
     def parse(self, tail, params, msg_id="1"):
         segments = ["topic", "sys", _PK, _DK] + tail.split("/")
         message = {"id": msg_id, "version": "1.0", "params": params}
-        return enos_coap.parse_command(segments, json.dumps(message).encode())
+        return commands.parse_command(segments, json.dumps(message).encode())
 
     def test_kinds(self):
         """What the cloud wants."""
@@ -397,7 +400,7 @@ class TestCommands(unittest.TestCase):
             self.assertEqual(("malformed", "1"), self.parse(tail, params))
         segments = ["topic", "sys", _PK, _DK, "thing", "service", "open"]
         for payload in (b"", b"[]", b"\xff", b'{"id":"1"', b" " * 2049):
-            self.assertEqual(("malformed", ""), enos_coap.parse_command(segments, payload))
+            self.assertEqual(("malformed", ""), commands.parse_command(segments, payload))
 
     def test_id(self):
         """An id goes back as it came, if it is one."""
@@ -407,9 +410,9 @@ class TestCommands(unittest.TestCase):
     def test_reply(self):
         """POST to the topic with `_reply`."""
         segments = ["topic", "sys", _PK, _DK, "thing", "service", "open"]
-        code, path, payload = enos_coap.command_reply(segments, "1")
+        code, path, payload = commands.command_reply(segments, "1")
         self.assertEqual((POST, segments[:-1] + ["open_reply"]), (code, path))
         self.assertEqual(b'{"code":200,"data":{},"id":"1","message":""}', payload)
         self.assertEqual("open", segments[-1])
-        payload = enos_coap.command_reply(segments, "2", 2001, {"a": 1.0}, "stuck")[2]
+        payload = commands.command_reply(segments, "2", 2001, {"a": 1.0}, "stuck")[2]
         self.assertEqual(b'{"code":2001,"data":{"a":1.0},"id":"2","message":"stuck"}', payload)

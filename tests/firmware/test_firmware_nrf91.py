@@ -12,6 +12,8 @@ from modem_script import ERROR, IDENTITY, KEY, KEY_HEX, OK, info, play
 class TestNrf91(unittest.TestCase):
     def setUp(self):
         self.dialect = dialects.load("nrf91")
+        self.setup = dialects.setup(self.dialect)
+        self.dialer = dialects.dialer(self.dialect)
 
     def play(self, talk, *script):
         return play(talk, script, self.dialect)
@@ -21,7 +23,7 @@ class TestNrf91(unittest.TestCase):
             (b"AT#XSMVER", info(b'#XSMVER: "v2.0.0","3.4.0"')),
             (b"AT+CGMM", info(b"nRF9151-LACA")),
         )
-        return self.play(self.dialect.identify(), *script)
+        return self.play(self.setup.identify(), *script)
 
     def classic(self):
         script = (
@@ -29,7 +31,7 @@ class TestNrf91(unittest.TestCase):
             (b"AT#XSLMVER", info(b'#XSLMVER: "2.9.0","2.9.0-lib"')),
             (b"AT+CGMM", info(b"nRF9160-SICA")),
         )
-        return self.play(self.dialect.identify(), *script)
+        return self.play(self.setup.identify(), *script)
 
     def test_identify(self):
         """Told apart by their version; CR LF until it is known, then what each wants."""
@@ -40,13 +42,13 @@ class TestNrf91(unittest.TestCase):
         self.assertEqual(b"\r\n", self.dialect.eol)
         with raises(SetupError, 224):
             script = ((b"AT#XSMVER", ERROR), (b"AT#XSLMVER", ERROR))
-            self.play(self.dialect.identify(), *script)
+            self.play(self.setup.identify(), *script)
 
     def test_provision(self):
         """Radio off, old ones deleted, written; not again while marker and list agree."""
         listed = info(b'%CMNG: 7,3,"' + b"A1" * 32 + b'"\r\n%CMNG: 7,4,"' + b"B2" * 32 + b'"')
         marker = self.play(
-            self.dialect.provision_psk(7, IDENTITY, KEY),
+            self.dialer.provision_psk(7, IDENTITY, KEY),
             (b"AT%CMNG=1,7", OK),
             (b"AT+CFUN=4", OK),
             (b"AT%CMNG=3,7,4", b"\r\n+CME ERROR: 513\r\n"),
@@ -55,10 +57,10 @@ class TestNrf91(unittest.TestCase):
             (b'AT%CMNG=0,7,3,"' + KEY_HEX + b'"', OK),
             (b"AT%CMNG=1,7", listed),
         )
-        talk = self.dialect.provision_psk(7, IDENTITY, KEY, marker)
+        talk = self.dialer.provision_psk(7, IDENTITY, KEY, marker)
         self.assertEqual(marker, self.play(talk, (b"AT%CMNG=1,7", listed)))
         for other in (Secret(b"another"), KEY):
-            talk = self.dialect.provision_psk(7, IDENTITY, other, marker)
+            talk = self.dialer.provision_psk(7, IDENTITY, other, marker)
             gone = OK if other is KEY else listed
             with raises(SetupError, 228) as caught:
                 self.play(
@@ -73,7 +75,7 @@ class TestNrf91(unittest.TestCase):
         """The sheet's sequence; options that are refused are done without."""
         self.serial_modem()
         handle = self.play(
-            self.dialect.open_dtls("h", 5684, 7),
+            self.dialer.open_dtls("h", 5684, 7),
             (b"AT#XSSOCKET=1,2,0,7,0", info(b"#XSSOCKET: 1,2,273")),
             (b"AT#XSSOCKETOPT=1,1,18,123", OK),
             (b"AT#XSSOCKETOPT=1,1,14,2", ERROR),
@@ -99,7 +101,7 @@ class TestNrf91(unittest.TestCase):
         self.serial_modem()
         with raises(WeatherError, 229):
             self.play(
-                self.dialect.open_udp("h", 1),
+                self.dialer.open_udp("h", 1),
                 (b"AT#XSOCKET=1,2,0", info(b"#XSOCKET: 2,2,17")),
                 (b"AT#XRECVCFG=2,1,1", OK),
                 (b'AT#XCONNECT=2,"h",1', ERROR),
@@ -126,7 +128,7 @@ class TestNrf91(unittest.TestCase):
         self.classic()
         line = b'AT#XUDPCLI=1,"h",5684,7,0,0,0'
         answer = info(b'#XUDPCLI: 0,"connected"')
-        self.assertEqual(0, self.play(self.dialect.open_dtls("h", 5684, 7), (line, answer)))
+        self.assertEqual(0, self.play(self.dialer.open_dtls("h", 5684, 7), (line, answer)))
         for entry, leave in ((OK, b"\r\n#XDATAMODE: 0\r\n"), (b"", OK)):
             self.play(
                 self.dialect.send(0, b"\x00\x01"),
@@ -143,4 +145,4 @@ class TestNrf91(unittest.TestCase):
             self.play(self.dialect.send(0, b"a+++b"))
         with raises(WeatherError, 229):
             answer = b'\r\n#XUDPCLI: -134,"not connected"\r\n' + ERROR
-            self.play(self.dialect.open_dtls("h", 5684, 7), (line, answer))
+            self.play(self.dialer.open_dtls("h", 5684, 7), (line, answer))

@@ -5,7 +5,6 @@ import unittest
 from firmware_support import raises
 from imprint.errors import ProtocolError, SetupError, WeatherError
 from imprint.modem import dialects
-from imprint.modem.dialects import common
 from imprint.secret import Secret
 from modem_script import ERROR, IDENTITY, KEY, KEY_HEX, OK, info, play
 
@@ -15,13 +14,15 @@ _PRINT = b"7b1f1c4bde2f6f6a"
 class TestSara(unittest.TestCase):
     def setUp(self):
         self.dialect = dialects.load("sara")
+        self.setup = dialects.setup(self.dialect)
+        self.dialer = dialects.dialer(self.dialect)
 
     def play(self, talk, *script):
         return play(talk, script, self.dialect)
 
     def model(self, name):
         script = ((b"AT+CGMM", info(name)), (b"AT+CGMR", info(b"03.15")))
-        self.play(self.dialect.identify(), *script)
+        self.play(self.setup.identify(), *script)
 
     def profile(self, suite):
         return (
@@ -35,14 +36,14 @@ class TestSara(unittest.TestCase):
     def test_provision(self):
         """Each module's way to write the suite; the key as hexadecimal; no marker, since RAM."""
         for model, suite, words in (
-            (b"SARA-R510S", common.PSK_AES128_CCM_8, b'100,"C0","A8",0'),
-            (b"SARA-R422", common.PSK_AES128_CCM_8, b'99,"C0","A8"'),
-            (b"SARA-R410M-02B", common.PSK_AES128_CBC_SHA256, b"12"),
+            (b"SARA-R510S", 0xC0A8, b'100,"C0","A8",0'),
+            (b"SARA-R422", 0xC0A8, b'99,"C0","A8"'),
+            (b"SARA-R410M-02B", 0x00AE, b"12"),
         ):
             self.model(model)
             self.dialect.suite = suite
             self.assertIsNone(self.play(
-                self.dialect.provision_psk(0, IDENTITY, KEY),
+                self.dialer.provision_psk(0, IDENTITY, KEY),
                 *self.profile(words),
                 (b'AT+USECPRF=0,8,"' + KEY_HEX + b'",1', OK),
                 (b'AT+USECPRF=0,9,"' + IDENTITY + b'"', OK),
@@ -53,7 +54,7 @@ class TestSara(unittest.TestCase):
         self.model(b"SARA-R510S")
         hex_key = b"".join([b"%02x" % byte for byte in _PRINT])
         self.play(
-            self.dialect.provision_psk(0, IDENTITY, Secret(_PRINT)),
+            self.dialer.provision_psk(0, IDENTITY, Secret(_PRINT)),
             *self.profile(b'100,"C0","A8",0'),
             (b'AT+USECPRF=0,8,"' + hex_key + b'",1', ERROR),
             (b'AT+USECPRF=0,8,"' + _PRINT + b'"', OK),
@@ -61,7 +62,7 @@ class TestSara(unittest.TestCase):
         )
         with raises(SetupError, 228):
             self.play(
-                self.dialect.provision_psk(0, IDENTITY, KEY),
+                self.dialer.provision_psk(0, IDENTITY, KEY),
                 *self.profile(b'100,"C0","A8",0'),
                 (b'AT+USECPRF=0,8,"' + KEY_HEX + b'",1', ERROR),
             )
@@ -70,7 +71,7 @@ class TestSara(unittest.TestCase):
         """SARA-R410M has no CCM_8: error 224, not a session with another suite."""
         self.model(b"SARA-R410M-02B")
         with raises(SetupError, 224):
-            self.play(self.dialect.provision_psk(0, IDENTITY, KEY), *self.profile(b"")[:3])
+            self.play(self.dialer.provision_psk(0, IDENTITY, KEY), *self.profile(b"")[:3])
 
     def test_dtls(self):
         """Resolved, secured, connected; a name comes with the URC's prefix or as a URC."""
@@ -85,14 +86,14 @@ class TestSara(unittest.TestCase):
             ((b'AT+UDNSRN=0,"h"', OK), (99, b'\r\n+UUDNSRN: 0,"192.0.2.7"\r\n')),
             ((b'AT+UDNSRN=0,"h"', ERROR), (b'AT+UDNSRN=0,"h"', info(b'+UDNSRN: "192.0.2.7"'))),
         ):
-            self.assertEqual(3, self.play(self.dialect.open_dtls("h", 5684, 0), *answer, *rest))
-        self.assertEqual(3, self.play(self.dialect.open_dtls("192.0.2.7", 5684, 0), *rest))
+            self.assertEqual(3, self.play(self.dialer.open_dtls("h", 5684, 0), *answer, *rest))
+        self.assertEqual(3, self.play(self.dialer.open_dtls("192.0.2.7", 5684, 0), *rest))
 
     def test_no_session(self):
         """Error 229 with the number of +USOER; dialled once."""
         with raises(WeatherError, 229) as caught:
             self.play(
-                self.dialect.open_udp("192.0.2.7", 5684),
+                self.dialer.open_udp("192.0.2.7", 5684),
                 (b"AT+USOCR=17", info(b"+USOCR: 3")),
                 (b'AT+USOCO=3,"192.0.2.7",5684', ERROR),
                 (b"AT+USOER", info(b"+USOER: 11")),
@@ -101,7 +102,7 @@ class TestSara(unittest.TestCase):
         self.assertEqual(11, caught.exception.number)
         with raises(WeatherError, 229):
             lookup = (b'AT+UDNSRN=0,"h"', ERROR)
-            self.play(self.dialect.open_udp("h", 1), lookup, lookup, lookup)
+            self.play(self.dialer.open_udp("h", 1), lookup, lookup, lookup)
 
     def test_datagrams(self):
         """Hexadecimal both ways; OK without +USOWR is "not sent"."""

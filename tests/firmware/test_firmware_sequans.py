@@ -11,6 +11,8 @@ from modem_script import ERROR, IDENTITY, KEY, KEY_HEX, OK, info, play
 class TestSequans(unittest.TestCase):
     def setUp(self):
         self.dialect = dialects.load("sequans")
+        self.setup = dialects.setup(self.dialect)
+        self.dialer = dialects.dialer(self.dialect)
 
     def play(self, talk, *script):
         return play(talk, script, self.dialect)
@@ -18,10 +20,10 @@ class TestSequans(unittest.TestCase):
     def test_provision(self):
         """The profile, in the line that was proven; with its marker nothing is said."""
         line = b'AT+SQNSPCFG=1,2,"0xAE",,,,,"' + KEY_HEX + b'","' + IDENTITY + b'"'
-        marker = self.play(self.dialect.provision_psk(1, IDENTITY, KEY), (line, OK))
-        self.assertEqual(marker, self.play(self.dialect.provision_psk(1, IDENTITY, KEY, marker)))
+        marker = self.play(self.dialer.provision_psk(1, IDENTITY, KEY), (line, OK))
+        self.assertEqual(marker, self.play(self.dialer.provision_psk(1, IDENTITY, KEY, marker)))
         with raises(SetupError, 228):
-            self.play(self.dialect.provision_psk(1, IDENTITY, KEY), (line, ERROR))
+            self.play(self.dialer.provision_psk(1, IDENTITY, KEY), (line, ERROR))
 
     def test_dtls(self):
         """Dial with the profile; ERROR and NO CARRIER are no session."""
@@ -32,11 +34,11 @@ class TestSequans(unittest.TestCase):
             (b"AT+SQNSCFGEXT=1,1,0,0,0,0", OK),
         )
         dial = b'AT+SQNSD=1,1,5684,"h",0,0,1'
-        self.assertEqual(1, self.play(self.dialect.open_dtls("h", 5684, 1), *script, (dial, OK)))
+        self.assertEqual(1, self.play(self.dialer.open_dtls("h", 5684, 1), *script, (dial, OK)))
         for answer in (ERROR, b"\r\nNO CARRIER\r\n"):
             with raises(WeatherError, 229):
                 close = (b"AT+SQNSH=1", OK)
-                self.play(self.dialect.open_dtls("h", 5684, 1), *script, (dial, answer), close)
+                self.play(self.dialer.open_dtls("h", 5684, 1), *script, (dial, answer), close)
 
     def test_datagrams(self):
         """Counted both ways; ERROR to a read is that nothing waits."""
@@ -62,10 +64,10 @@ class TestSequans(unittest.TestCase):
         """The right radio is left alone; another is set, which takes a reset."""
         ready = (b"AT+SQNMODEACTIVE?", info(b"+SQNMODEACTIVE: 2"))
         context = (b'AT+CGDCONT=1,"IP","iot"', OK)
-        self.play(self.dialect.before_radio(b'"iot"'), ready, context)
+        self.play(self.setup.before_radio(b'"iot"'), ready, context)
         self.dialect.rat = "lte-m"
         self.play(
-            self.dialect.before_radio(b'"iot"'),
+            self.setup.before_radio(b'"iot"'),
             ready,
             (b"AT+SQNMODEACTIVE=1", OK),
             (b"AT^RESET", OK),

@@ -15,7 +15,7 @@ with atheris.instrument_imports(include=["imprint"]):
     from imprint import ticks
     from imprint.errors import ImprintError
     from imprint.modem import cme, dialects
-    from imprint.modem.dialects import bg95, nrf91, nrf91_slm, sara, sequans, udp
+    from imprint.modem.dialects import bg95, nrf91, nrf91_slm, sara, sequans, status, udp
     from imprint.modem.engine import Engine
     from imprint.secret import Secret
 
@@ -40,13 +40,13 @@ def talk_of(dialect: Any, which: int) -> Any:
         dialect.identify,
         dialect.signal,
         dialect.iccid,
-        lambda: dialect.attach("iot", pin=Secret(b"1234")),
-        lambda: dialect.registration(),
-        lambda: dialect.psm(3600, 10),
-        lambda: dialect.edrx(b"0101"),
-        lambda: dialect.provision_psk(1, b"identity", KEY, None),
-        lambda: dialect.open_dtls("coap.example.com", 5684, 1),
-        lambda: dialect.open_udp("coap.example.com", 5683),
+        lambda: dialects.setup(dialect).attach("iot", pin=Secret(b"1234")),
+        lambda: dialects.setup(dialect).registration(),
+        lambda: status.psm(dialects.setup(dialect), 3600, 10),
+        lambda: status.edrx(dialects.setup(dialect), b"0101"),
+        lambda: dialects.dialer(dialect).provision_psk(1, b"identity", KEY, None),
+        lambda: dialects.dialer(dialect).open_dtls("coap.example.com", 5684, 1),
+        lambda: dialects.dialer(dialect).open_udp("coap.example.com", 5683),
         lambda: dialect.send(1, b"\r\nOK\r\n> +CME ERROR: 1"),
         lambda: dialect.receive(1, 1200),
         lambda: dialect.close(1),

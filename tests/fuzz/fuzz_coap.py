@@ -14,8 +14,9 @@ with atheris.instrument_imports(include=["imprint"]):
     from imprint import ticks
     from imprint.errors import ImprintError, ProtocolError
     from imprint.wire.coap import block
+    from imprint.wire.coap.codes import GET, POST
     from imprint.wire.coap.exchange import Exchange
-    from imprint.wire.coap.message import GET, POST, Message, decode
+    from imprint.wire.coap.message import Message, decode
     from imprint.wire.coap.params import Parameters
 
 DATAGRAM_MAX = 1400

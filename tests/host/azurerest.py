@@ -13,7 +13,7 @@ from http.client import HTTPSConnection
 from typing import Any
 from urllib.parse import quote
 
-from imprint_tools.localcloud.azure import AzureCloud
+from imprint_tools.localcloud.azure.cloud import AzureCloud
 
 WAIT_S = 10.0
 

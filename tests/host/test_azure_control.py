@@ -15,8 +15,8 @@ from imprint_tools.control.azure_dps import DpsClient, x509_enrolment
 from imprint_tools.control.azure_rest import AzureRest, ServiceConnection
 from imprint_tools.errors import ServiceError, ServiceUnavailableError
 from imprint_tools.issuer import Authority
-from imprint_tools.localcloud.azure import AzureCloud
-from imprint_tools.localcloud.azure_faults import Trouble
+from imprint_tools.localcloud.azure.cloud import AzureCloud, AzureConfig
+from imprint_tools.localcloud.azure.faults import Trouble
 from imprint_tools.secret import Secret
 
 KEY = base64.b64encode(bytes(range(32))).decode()
@@ -223,8 +223,6 @@ def test_a_server_that_is_not_verified_gets_nothing(
     tmp_path: Path, variant: str, waits: Waits
 ) -> None:
     """Refused at once, each time, and before a token is sent."""
-    from imprint_tools.localcloud.azure import AzureConfig
-
     with AzureCloud(tmp_path / "cloud", AzureConfig(certificate=variant)) as bad:
         client = factorylab.service(tmp_path / "c", bad).dps(wait=waits)
         with pytest.raises(ServiceError, match="not verified"):

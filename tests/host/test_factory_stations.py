@@ -24,8 +24,8 @@ from imprint_tools.factory.enroller import Enroller
 from imprint_tools.factory.people import People, Station
 from imprint_tools.issuer import Authority
 from imprint_tools.ledger import ENROLLED, ISSUED, Issued, Ledger, new_id, open_ledger
-from imprint_tools.localcloud.azure import AzureCloud
-from imprint_tools.localcloud.azure_faults import Trouble
+from imprint_tools.localcloud.azure.cloud import AzureCloud
+from imprint_tools.localcloud.azure.faults import Trouble
 from imprint_tools.secret import Secret
 
 FIELDS = {"wifi_ssid": "bench", "wifi_password": "bench password"}
@@ -90,7 +90,7 @@ def test_a_unit_is_made(shared: Lab, station: StationClient, tmp_path: Path) -> 
     identity = identities.load_one(made.identity)
     assert identity.fields["registration_id"] == made.id
     assert identity.fields["id_scope"] == shared.cloud.config.id_scope
-    leaf = x509.load_der_x509_certificate(identity.blobs["client_cert"])
+    leaf, _line = x509.load_pem_x509_certificates(identity.blobs["client_cert"])
     assert entry["attestation"]["x509"]["clientCertificates"]["primary"]["info"][
         "sha256Thumbprint"
     ].upper() == leaf.fingerprint(hashes.SHA256()).hex().upper()  # fmt: skip

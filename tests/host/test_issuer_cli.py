@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 from imprint_tools import certificates, issuer_output
+from imprint_tools.cli import ca as cli_ca
 from imprint_tools.issuer import Authority
 from imprint_tools.secret import Secret
 from test_cli import imprint
@@ -145,6 +147,20 @@ def test_where_a_passphrase_comes_from(folder: Path) -> None:
             cwd=folder, env={"PATH": ""},
         )  # fmt: skip
         assert done.returncode == status, (source, done.stderr)
+
+
+def test_a_person_is_asked(tmp_path: Path) -> None:
+    """Hidden, and twice for a new one; what was typed is not shown."""
+    runner, options = CliRunner(), ["root", str(tmp_path / "root"), "--name", "Root"]
+    twice = runner.invoke(cli_ca.ca, options, input=f"{PASSPHRASE}\n{PASSPHRASE}\n")
+    assert twice.exit_code == 0, twice.output
+    assert PASSPHRASE not in twice.output + twice.stderr
+    Authority.open(tmp_path / "root", Secret(PASSPHRASE)).close()
+    once = runner.invoke(
+        cli_ca.ca, ["crl", str(tmp_path / "root"), "-o", str(tmp_path / "crl.pem")],
+        input=f"{PASSPHRASE}\n",
+    )  # fmt: skip
+    assert once.exit_code == 0, once.output
 
 
 def test_a_new_passphrase(folder: Path) -> None:

@@ -19,10 +19,10 @@ from enosmqtt import PLAIN, TLS, EnosClient
 from enosrest import EnosRest
 from imprint_tools import certificates
 from imprint_tools.localcloud.broker import NOT_AUTHORIZED
-from imprint_tools.localcloud.enos import EnosCloud, EnosConfig, EnosProduct, Inferred
-from imprint_tools.localcloud.enos_config import EnosLimits
-from imprint_tools.localcloud.enos_records import GATEWAY
-from imprint_tools.localcloud.enos_registry import ORGANISATION
+from imprint_tools.localcloud.enos.cloud import EnosCloud, EnosConfig, EnosProduct, Inferred
+from imprint_tools.localcloud.enos.config import EnosLimits
+from imprint_tools.localcloud.enos.records import GATEWAY
+from imprint_tools.localcloud.enos.registry import ORGANISATION
 
 PK, DK, OTHER = "gwPK0001", "edge-1", "edge-2"
 NAME = (PK, DK)
@@ -141,11 +141,14 @@ def test_a_certificate_is_bound_to_its_device(
     (tmp_path / "strange").mkdir()
     stranger = Unit(tmp_path / "strange")
     now = certificates.utc_now()
-    made = certificates.build(
-        DK, stranger.key.public_key(), None, stranger.key, now - _HOUR, now + _HOUR
-    )
-    foreign = {"certSN": "f", "cert": certificates.pem(made).decode(), "caCert": ""}
-    assert login(cloud, stranger.files(foreign)) == NOT_AUTHORIZED and refused(cloud) == 745
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, DK)])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name)
+    builder = builder.public_key(stranger.key.public_key())
+    builder = builder.not_valid_before(now - _HOUR).not_valid_after(now + _HOUR)
+    for serial in (x509.random_serial_number(), int(data["certSN"], 16)):
+        made = builder.serial_number(serial).sign(stranger.key, hashes.SHA256())
+        foreign = {"certSN": "f", "cert": certificates.pem(made).decode(), "caCert": ""}
+        assert login(cloud, stranger.files(foreign)) == NOT_AUTHORIZED and refused(cloud) == 745
     assert login(cloud, files) == 0
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from enosmqtt import EnosClient, Name, batch, signed
 from imprint_tools.errors import BenchStateError
-from imprint_tools.localcloud.enos import EnosCloud, EnosConfig, EnosProduct, Inferred
-from imprint_tools.localcloud.enos_config import EnosLimits
-from imprint_tools.localcloud.enos_records import GATEWAY
+from imprint_tools.localcloud.enos.cloud import EnosCloud, EnosConfig, EnosProduct, Inferred
+from imprint_tools.localcloud.enos.config import EnosLimits
+from imprint_tools.localcloud.enos.records import GATEWAY
 from imprint_tools.secret import Secret
 
 PS = Secret("subProdSecret")
@@ -450,9 +450,12 @@ def test_sub_devices_go_with_their_gateway(cloud: EnosCloud) -> None:
     with online(cloud, GW) as gateway:
         assert gateway.code(POST, POINTS, name=SUB) == 401
         login_all(cloud, gateway)
+        mark = cloud.event_log.mark()
         with online(cloud, GW) as again:
             assert gateway.ended()
             assert status(cloud) == "offline", "a new connection begins without them"
+            event = cloud.event_log.wait("offline", timeout_s=WAIT_S, after=mark)
+            assert event["reason"] == "another session of the gateway"
             login_all(cloud, again)
             assert status(cloud) == "online"
 

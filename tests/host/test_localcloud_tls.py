@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from azuredevice import HUB_HOST, HubDevice, files
-from imprint_tools.localcloud import azure_pki
-from imprint_tools.localcloud.azure import AzureCloud, AzureConfig
+from imprint_tools.localcloud.azure import pki as azure_pki
+from imprint_tools.localcloud.azure.cloud import AzureCloud, AzureConfig
 from imprint_tools.localcloud.link import Limits
 
 UNIT = "unit-1"

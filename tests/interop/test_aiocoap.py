@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from imprint import errors
 from imprint.net.coap_client import Client
 from imprint.wire.coap.block import pack
-from imprint.wire.coap.message import BLOCK2, GET, NON, POST, PUT, URI_PATH, Message, decode
+from imprint.wire.coap.codes import BLOCK2, GET, NON, POST, PUT, URI_PATH
+from imprint.wire.coap.message import Message, decode
 from imprint.wire.coap.params import Parameters
 from imprint_tools import runtime
 
@@ -253,7 +254,7 @@ BOARD = """
 import os, socket, sys
 sys.path[:0] = {path!r}
 from imprint.net.coap_client import Client
-from imprint.wire.coap.message import GET, POST
+from imprint.wire.coap.codes import GET, POST
 from imprint.wire.coap.params import Parameters
 address = socket.getaddrinfo("127.0.0.1", {port})[0][-1]
 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

@@ -12,7 +12,7 @@ from imprint.errors import WeatherError
 from imprint.net import dtls
 from imprint.net.coap_client import Client
 from imprint.secret import Secret
-from imprint.wire.coap.message import GET
+from imprint.wire.coap.codes import GET
 from imprint.wire.coap.params import Parameters
 
 pytestmark = pytest.mark.interop

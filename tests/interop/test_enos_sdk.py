@@ -20,9 +20,15 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from imprint_tools import certificates
-from imprint_tools.localcloud.enos import MQTT_PORT, MQTTS_PORT, EnosCloud, EnosConfig, EnosProduct
-from imprint_tools.localcloud.enos_config import EnosLimits
-from imprint_tools.localcloud.enos_records import GATEWAY
+from imprint_tools.localcloud.enos.cloud import (
+    MQTT_PORT,
+    MQTTS_PORT,
+    EnosCloud,
+    EnosConfig,
+    EnosProduct,
+)
+from imprint_tools.localcloud.enos.config import EnosLimits
+from imprint_tools.localcloud.enos.records import GATEWAY
 
 pytestmark = pytest.mark.interop
 
@@ -152,6 +158,11 @@ def test_a_gateway_brings_up_a_sub_device_and_speaks_for_it(cloud: EnosCloud) ->
         "temp": 3, "speed": 5,
     }  # fmt: skip
     assert edge["events"][0]["fields"] == {"temp": 99}
+    cloud.stop()
+    kept = json.loads((cloud.folder / "devices.json").read_text())
+    secrets = {one["secret"] for p in kept["products"] for one in (p, *p["devices"])}
+    said = (cloud.folder / "events.jsonl").read_text()
+    assert len(secrets) == 4 and not any(secret in said for secret in secrets)
 
 
 @pytest.mark.parametrize("method", ["hmacsha256", "hmacsha1", "hmacmd5"])

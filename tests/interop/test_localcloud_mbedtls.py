@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
-from imprint_tools import runtime
+from imprint_tools import certificates, runtime
 from imprint_tools.localcloud import pki
-from imprint_tools.localcloud.aliyun import AliyunCloud, AliyunConfig
+from imprint_tools.localcloud.aliyun.cloud import AliyunCloud, AliyunConfig
+from imprint_tools.localcloud.azure.cloud import AzureCloud, AzureConfig, GatewayConfig
+from imprint_tools.localcloud.cloud import Cloud
 
 pytestmark = pytest.mark.interop
 
@@ -31,12 +34,14 @@ except (OSError, ValueError) as error:
 """
 
 
-def shake(cloud: AliyunCloud, host: str, folder: Path) -> str:
-    """What the board says of the server."""
+def shake(
+    cloud: Cloud[Any], host: str, folder: Path, *, port: int | None = None, ca_der: bytes = b""
+) -> str:
+    """What the board says of the server; it trusts `ca_der`, or the cloud's own."""
     script, ca = folder / "client.py", folder / "ca.der"
     script.write_text(CLIENT)
-    ca.write_bytes(cloud.ca_der)
-    orders = {"ca": str(ca), "port": cloud.endpoints[0].target[1], "host": host}
+    ca.write_bytes(ca_der or cloud.ca_der)
+    orders = {"ca": str(ca), "port": port or cloud.endpoints[0].target[1], "host": host}
     done = subprocess.run(  # noqa: S603 - the bench's own MicroPython
         runtime.find("i386").argv(str(script)),
         input=json.dumps(orders) + "\n",
@@ -53,6 +58,18 @@ def test_a_board_accepts_the_wildcards_of_both_host_names(tmp_path: Path, key_ty
     """The left-most label may be anything, with either kind of key."""
     with AliyunCloud(tmp_path / "aliyun", AliyunConfig(key_type=key_type)) as cloud:
         assert [shake(cloud, host, tmp_path) for host in HOSTS] == ["accepted\n"] * 2
+
+
+@pytest.mark.parametrize("key_type", ["ec", "rsa"])
+def test_a_board_accepts_servers_that_ask_for_a_certificate(tmp_path: Path, key_type: str) -> None:
+    """A hub's and a gateway's, the gateway's chain of four with its root left out."""
+    config = AzureConfig(key_type=key_type, gateways=(GatewayConfig("edge.example"),))
+    with AzureCloud(tmp_path / "azure", config) as cloud:
+        for host in ("imprint-hub.azure-devices.net", "edge.example"):
+            port = next(e.target[1] for e in cloud.endpoints if (e.host, e.port) == (host, 8883))
+            root = cloud.ca_pem if host != "edge.example" else cloud.known_gateway(host).root_ca
+            der = certificates.der(certificates.load(root.read_bytes())[0])
+            assert shake(cloud, host, tmp_path, port=port, ca_der=der) == "accepted\n"
 
 
 @pytest.mark.parametrize("variant", sorted(set(pki.VARIANTS) - {pki.GOOD}))

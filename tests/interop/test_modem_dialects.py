@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from dtls_echo import BYE, CBC_SHA256, CCM_8, DtlsEcho
@@ -17,6 +18,7 @@ from imprint import port
 from imprint.errors import ImprintError
 from imprint.modem import dialects
 from imprint.modem.datagram import DatagramSocket
+from imprint.modem.dialects import status
 from imprint.modem.engine import Engine
 from imprint.modem.uart import ModemUart
 from imprint.secret import Secret
@@ -66,6 +68,14 @@ class Line:
         return self._stream.send(data)
 
 
+def setup(uart: ModemUart) -> Any:
+    return dialects.setup(uart.dialect)
+
+
+def dialer(uart: ModemUart) -> Any:
+    return dialects.dialer(uart.dialect)
+
+
 @contextmanager
 def unit(virtual: Modem, dialect: str, suite: int = 0xC0A8) -> Iterator[ModemUart]:
     """A board whose UART leads to that modem, which has just booted."""
@@ -90,10 +100,10 @@ def online(uart: ModemUart, marker: str | None = None) -> str | None:
     A first attach may reset a modem, and with it a key that is kept in RAM (SARA); to write a key
     takes the network from another (nRF91). So attach comes before it and after it.
     """
-    uart.run(uart.dialect.power_up())
-    uart.run(uart.dialect.attach("iot"))
-    marker = uart.run(uart.dialect.provision_psk(TAG, IDENTITY.encode(), Secret(KEY), marker))
-    assert uart.run(uart.dialect.attach("iot")) in (1, 5)
+    uart.run(setup(uart).power_up())
+    uart.run(setup(uart).attach("iot"))
+    marker = uart.run(dialer(uart).provision_psk(TAG, IDENTITY.encode(), Secret(KEY), marker))
+    assert uart.run(setup(uart).attach("iot")) in (1, 5)
     return marker
 
 
@@ -132,11 +142,11 @@ def test_facts(family: str) -> None:
     """IMEI, ICCID and signal are the virtual modem's."""
     virtual = modem(family)
     with unit(virtual, FAMILIES[family]) as uart:
-        uart.run(uart.dialect.power_up())
-        uart.run(uart.dialect.attach("iot"))
-        assert uart.run(uart.dialect.imei()) == virtual.imei
-        assert uart.run(uart.dialect.iccid()) == virtual.sim.iccid
-        assert uart.run(uart.dialect.signal()) == (-96, -10)
+        uart.run(setup(uart).power_up())
+        uart.run(setup(uart).attach("iot"))
+        assert uart.run(setup(uart).imei()) == virtual.imei
+        assert uart.run(status.iccid(setup(uart))) == virtual.sim.iccid
+        assert uart.run(status.signal()) == (-96, -10)
 
 
 @pytest.mark.parametrize("family", ONE_EACH)
@@ -144,10 +154,10 @@ def test_power_saving_is_granted(family: str) -> None:
     """What the network grants is read back, not what was asked for."""
     cell = Cell(attach_s=0.0, active_time="00000101", periodic_tau="00100001")
     with unit(modem(family, cell=cell), FAMILIES[family]) as uart:
-        uart.run(uart.dialect.power_up())
-        uart.run(uart.dialect.attach("iot"))
-        assert uart.run(uart.dialect.psm(7200, 20)) == (3600, 10)
-        assert uart.run(uart.dialect.edrx(b"0101")) == b"0101"
+        uart.run(setup(uart).power_up())
+        uart.run(setup(uart).attach("iot"))
+        assert uart.run(status.psm(setup(uart), 7200, 20)) == (3600, 10)
+        assert uart.run(status.edrx(setup(uart), b"0101")) == b"0101"
 
 
 @pytest.mark.parametrize("family", ONE_EACH)
@@ -170,9 +180,9 @@ def test_no_attach(
     hasten(monkeypatch, 20)
     virtual = modem(family, sim=sim, cell=Cell(coverage=coverage, attach_s=0.0))
     with unit(virtual, FAMILIES[family]) as uart:
-        uart.run(uart.dialect.power_up())
+        uart.run(setup(uart).power_up())
         with pytest.raises(ImprintError) as raised:
-            uart.run(uart.dialect.attach("iot", None, 20_000))
+            uart.run(setup(uart).attach("iot", None, 20_000))
         assert raised.value.code == code
 
 
@@ -181,13 +191,13 @@ def test_a_pin(family: str) -> None:
     """The right PIN opens the way."""
     virtual = modem(family)
     with unit(virtual, FAMILIES[family]) as uart:
-        uart.run(uart.dialect.power_up())
-        uart.run(uart.dialect.attach("iot"))  # some reset themselves, and would ask again
+        uart.run(setup(uart).power_up())
+        uart.run(setup(uart).attach("iot"))  # some reset themselves, and would ask again
         virtual.sim.pin = "1234"
         virtual.reboot()
         uart.poll(300)  # take note of the start
-        uart.run(uart.dialect.power_up())
-        assert uart.run(uart.dialect.attach("iot", Secret(b"1234"))) == 1
+        uart.run(setup(uart).power_up())
+        assert uart.run(setup(uart).attach("iot", Secret(b"1234"))) == 1
         assert not any("1234" in line for line in virtual.commands if "CPIN" not in line)
 
 
@@ -196,9 +206,9 @@ def test_a_wrong_key(family: str, echo: DtlsEcho) -> None:
     """The server refuses it: one error, and the modem can be used on."""
     with unit(modem(family, echo.address), FAMILIES[family], SUITES[CBC_SHA256]) as uart:
         online(uart)
-        uart.run(uart.dialect.attach("iot"))
-        uart.run(uart.dialect.provision_psk(TAG, IDENTITY.encode(), Secret(b"another one"), None))
-        uart.run(uart.dialect.attach("iot"))
+        uart.run(setup(uart).attach("iot"))
+        uart.run(dialer(uart).provision_psk(TAG, IDENTITY.encode(), Secret(b"another one"), None))
+        uart.run(setup(uart).attach("iot"))
         with pytest.raises(ImprintError) as raised:
             DatagramSocket(uart, HOST, PORT, TAG)
         assert raised.value.code == 229
@@ -324,8 +334,8 @@ def test_udp_only() -> None:
         server.settimeout(5)
         route = Endpoint("192.0.2.7", 5683, server.getsockname(), "udp")
         with unit(Modem("udp", routes=[route], boot_s=0, cell=Cell(attach_s=0)), "udp") as uart:
-            uart.run(uart.dialect.power_up())
-            uart.run(uart.dialect.attach("iot"))
+            uart.run(setup(uart).power_up())
+            uart.run(setup(uart).attach("iot"))
             sock = DatagramSocket(uart, "192.0.2.7", 5683, None)
             sock.send(DATAGRAM)
             data, peer = server.recvfrom(1500)
@@ -345,8 +355,8 @@ def test_plain_udp(family: str) -> None:
         server.bind(("127.0.0.1", 0))
         server.settimeout(5)
         with unit(modem(family, server.getsockname()), FAMILIES[family]) as uart:
-            uart.run(uart.dialect.power_up())
-            uart.run(uart.dialect.attach("iot"))
+            uart.run(setup(uart).power_up())
+            uart.run(setup(uart).attach("iot"))
             sock = DatagramSocket(uart, HOST, PORT, None)
             sock.send(DATAGRAM)
             data, peer = server.recvfrom(1500)
@@ -363,7 +373,7 @@ def test_a_session_stays_over_power_saving(echo: DtlsEcho) -> None:
     virtual = modem("nrf91", echo.address, cell=cell)
     with unit(virtual, "nrf91") as uart:
         online(uart)
-        uart.run(uart.dialect.psm(3600, 2))
+        uart.run(status.psm(setup(uart), 3600, 2))
         sock = DatagramSocket(uart, HOST, PORT, TAG)
         assert answer(sock, b"abc") == b"cba"
         deadline = time.monotonic() + 5

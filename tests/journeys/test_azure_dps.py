@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from azure_bench import UNIT, AzureBench
-from imprint_tools.localcloud import azure_pki
-from imprint_tools.localcloud.azure import AzureConfig, Trouble
+from imprint_tools.localcloud.azure import pki as azure_pki
+from imprint_tools.localcloud.azure.cloud import AzureConfig, Trouble
 from journey_bench import flash_content
 
 MakeBench = Callable[..., AzureBench]

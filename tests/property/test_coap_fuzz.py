@@ -13,10 +13,11 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from imprint import errors, identity, ticks
-from imprint.clouds import enos_coap
+from imprint.clouds import enos_coap, enos_coap_commands, enos_coap_login
 from imprint.wire.coap import block
+from imprint.wire.coap.codes import GET, POST, RECEIVE_MAX
 from imprint.wire.coap.exchange import Exchange
-from imprint.wire.coap.message import GET, POST, RECEIVE_MAX, Message, decode
+from imprint.wire.coap.message import Message, decode
 from imprint.wire.coap.params import Parameters
 
 patient = settings(deadline=None)  # the machine may be busy with other tests
@@ -222,12 +223,12 @@ bodies = st.binary(max_size=100) | (
 def test_activation(code: int, payload: bytes) -> None:
     """A record with which the unit counts as activated, or one of the documented errors."""
     try:
-        record = enos_coap.activation_answer(UNIT, code, payload)
+        record = enos_coap_login.activation_answer(UNIT, code, payload)
     except errors.ImprintError as error:
         assert error.code in (410, 411, 412, 413)
         return
-    assert not enos_coap.needs_activation(UNIT, record)
-    assert len(enos_coap.psk_key(UNIT, record).reveal()) == 16
+    assert not enos_coap_login.needs_activation(UNIT, record)
+    assert len(enos_coap_login.psk_key(UNIT, record).reveal()) == 16
 
 
 @patient
@@ -257,7 +258,7 @@ def test_commands(topic: bytes, payload: bytes) -> None:
         return
     segments, inline = named
     assert inline is None and segments[:4] == ["topic", "sys", "pk", "dk"]
-    what = enos_coap.parse_command(segments, payload)
+    what = enos_coap_commands.parse_command(segments, payload)
     assert what[0] in ("set", "get", "service", "other", "malformed")
-    code, path, answer = enos_coap.command_reply(segments, what[1])
+    code, path, answer = enos_coap_commands.command_reply(segments, what[1])
     assert code == POST and path[-1].endswith("_reply") and json.loads(answer)["id"] == what[1]

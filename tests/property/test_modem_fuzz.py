@@ -14,10 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from imprint.errors import ImprintError
 from imprint.modem import dialects
-from imprint.modem.at import LINE, OK, RAW, AtParser
+from imprint.modem.at import AtParser
+from imprint.modem.dialects import status
 from imprint.modem.dialects.common import Common, fields
 from imprint.modem.engine import Engine
 from imprint.secret import Secret
+
+# Kinds of the parser's events
+LINE, OK, RAW = 1, 2, 5
 
 patient = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
@@ -47,16 +51,16 @@ timed = st.lists(st.tuples(st.sampled_from([0, 1, 20, 150, 1000, 6000]), noise),
 
 KEY = Secret(b"\xf0secret-of-the-unit")
 DIALOGUES: dict[str, Callable[[Any], Generator[Any, Any, Any]]] = {
-    "power_up": lambda dialect: dialect.power_up(),
-    "imei": lambda dialect: dialect.imei(),
-    "iccid": lambda dialect: dialect.iccid(),
-    "signal": lambda dialect: dialect.signal(),
-    "attach": lambda dialect: dialect.attach("iot", Secret("4711"), 60_000),
-    "psm": lambda dialect: dialect.psm(3600, 20),
-    "edrx": lambda dialect: dialect.edrx(b"0101"),
-    "provision": lambda dialect: dialect.provision_psk(1, b"id", KEY),
-    "dtls": lambda dialect: dialect.open_dtls("h.example", 5684, 1),
-    "udp": lambda dialect: dialect.open_udp("192.0.2.1", 5683),
+    "power_up": lambda dialect: dialects.setup(dialect).power_up(),
+    "imei": lambda dialect: dialects.setup(dialect).imei(),
+    "iccid": lambda dialect: status.iccid(dialects.setup(dialect)),
+    "signal": lambda dialect: status.signal(),
+    "attach": lambda dialect: dialects.setup(dialect).attach("iot", Secret("4711"), 60_000),
+    "psm": lambda dialect: status.psm(dialects.setup(dialect), 3600, 20),
+    "edrx": lambda dialect: status.edrx(dialects.setup(dialect), b"0101"),
+    "provision": lambda dialect: dialects.dialer(dialect).provision_psk(1, b"id", KEY),
+    "dtls": lambda dialect: dialects.dialer(dialect).open_dtls("h.example", 5684, 1),
+    "udp": lambda dialect: dialects.dialer(dialect).open_udp("192.0.2.1", 5683),
     "receive": lambda dialect: dialect.receive(1, 1500),
     "close": lambda dialect: dialect.close(1),
 }

@@ -8,163 +8,89 @@ low. Without that file it is UART 1 with the port's own pins. The identity says 
 Power saving is asked for where the modem keeps its sockets in it, and where the unit reports
 seldom enough for it to save anything; the other families would have to be switched on by their
 power key, and to make a new session, for each report.
+
+The way to a session is in cellular_setup.py, which may leave the memory when it has been gone.
 """
 
-import json
-
-import machine
 from micropython import const
 
-from imprint import port
 from imprint.errors import ImprintError, WeatherError
-from imprint.modem import dialects
-from imprint.modem.datagram import DatagramSocket
-from imprint.modem.dialects.common import PSK_AES128_CBC_SHA256, PSK_AES128_CCM_8
-from imprint.modem.engine import Engine
-from imprint.modem.uart import ModemUart
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any
 
     from imprint.identity import Identity
+    from imprint.modem.datagram import DatagramSocket
     from imprint.secret import Secret
 
-_SUITES = {"psk-aes128-ccm-8": PSK_AES128_CCM_8, "psk-aes128-cbc-sha256": PSK_AES128_CBC_SHA256}
-
-_WIRING = "/modem.json"
-_PRESS_MS = const(1000)  # BG95: 500 to 1,000; SARA-R5: 1,000 to 2,000
-_RESET_MS = const(200)
-_RECEIVE_BUFFER = const(2048)  # bytes: 170 ms at 115,200 baud
-
-# Where the PSK goes: a security tag of the nRF91, an SSL context or security profile of the
-# others, which have 0 or 1 to 4 in common. The nRF91's own examples leave 1 to the user, too.
-_TAG = const(1)
-_MARKER = "psk"  # key in the store: what was provisioned; tells nothing about the PSK
-
-_PSM_LEAST_MS = const(120_000)  # between two reports; below, entering and leaving costs more
-_PSM_ACTIVE_S = const(6)  # nobody calls us: just enough for an answer that comes late
-
 # errors.py
-_MODEM_SILENT = const(220)
 _MODEM_REBOOTED = const(227)
-_SESSION_REFUSED = const(229)
 _DATA_LOST = const(233)
 
 
 class Cellular:
     def __init__(self, identity: "Identity", unit: "Any") -> None:
-        """`unit` has `store` and `feed`, as in net/mqtt_session.py."""
-        self._identity = identity
-        self._store = unit.store
-        self._dialect = dialects.load(identity.modem)
-        self._dialect.rat = identity.rat
-        if identity.suite:
-            self._dialect.suite = _SUITES[identity.suite]
-        engine = Engine(self._dialect)
-        wiring = {"id": 1, "baudrate": 115200}
-        try:
-            with open(_WIRING) as file:
-                wiring = json.load(file)
-        except OSError:
-            pass  # the pins are the port's own
-        self._power_key = wiring.pop("power_key", None)
-        self._reset = wiring.pop("reset", None)
-        uart = machine.UART(rxbuf=_RECEIVE_BUFFER, timeout=0, **wiring)
-        self._modem = ModemUart(uart, engine, self._dialect, unit.feed)
-        self._modem.listener = self._hear
-        self._fault: "ImprintError | None" = None  # what ended the link, once it did
-        self._doubted = False  # the modem's store was written anew though it seemed right
-        self._sleeps = False  # power saving was asked for
+        """`unit` has `store`, `feed` and `free`, as in net/mqtt_session.py."""
+        self._free = unit.free
+        self.identity = identity
+        self.store = unit.store
+        self.fault: "ImprintError | None" = None  # what ended the link, once it did
+        self.kept = False  # the PSK in the modem is one that an earlier start has written
+        self.doubted = False  # the modem's store was written anew though it seemed right
+        self.sleeps = False  # power saving was asked for
+        self.modem = _setup().connect(identity, unit.feed)
+        self.modem.listener = self._hear
 
     def start(self) -> str:
         """Get in step with the modem, whatever it was doing; its IMEI. Raises WeatherError: it is
         silent; SetupError: it is not of the burned family."""
-        run, dialect = self._modem.run, self._dialect
-        self._modem.engine.distrust()
-        try:
-            name = run(dialect.power_up())
-        except ImprintError as error:
-            if error.code != _MODEM_SILENT or not self._rouse():
-                raise
-            name = run(dialect.power_up())
-        port.emit("modem", name=name)
-        self._fault = None
-        return run(dialect.imei())
+        return _setup().start(self)
 
     def up(self) -> None:
         """Attach; returns with a data connection. Raises SetupError for the SIM, WeatherError: no
         network in a quarter of an hour, denied or barred, no data connection."""
-        burned = self._identity
-        stat = self._modem.run(self._dialect.attach(burned.apn or "", burned.sim_pin))
-        port.emit("attached", stat=stat)
+        _setup().up(self)
 
-    def check(self) -> None:
-        """Take in what the modem said. Raises WeatherError: the link is gone."""
-        self._modem.poll(0)
-        if self._fault:
-            raise self._fault
+    def provide(self, psk_identity: bytes, key: "Secret") -> None:
+        """Put the PSK into the modem, if it is not there already. Raises SetupError: it does not
+        take it."""
+        _setup().provide(self, psk_identity, key)
 
-    def open(self, host: str, number: int, psk_identity: bytes, key: "Secret") -> DatagramSocket:
-        """A DTLS session with that PSK, which is put into the modem if it is not there already.
-
-        Raises SetupError: the modem does not take the PSK; WeatherError: no session.
-        """
-        stored = self._store.get(_MARKER)
-        marker = stored.decode() if stored else None
-        talk = self._dialect.provision_psk(_TAG, psk_identity, key, marker)
-        written = self._modem.run(talk)
-        if written != marker:
-            if written:
-                self._store.set(_MARKER, written.encode())
-            else:
-                self._store.erase(_MARKER)  # of another family, which was exchanged for this
-            self._store.commit()
-        if not written or written != marker:
-            self.up()  # some write with the radio off
-        try:
-            return DatagramSocket(self._modem, host, number, _TAG)
-        except ImprintError as error:
-            if error.code == _SESSION_REFUSED and marker == written and not self._doubted:
-                # Perhaps it is another modem than the one that was written. Once: it is flash.
-                self._doubted = True
-                self._store.erase(_MARKER)
-                self._store.commit()
-            raise
+    def open(self, host: str, number: int) -> "DatagramSocket":
+        """A DTLS session with the PSK that was provided. Raises WeatherError: no session."""
+        return _setup().dial(self, host, number)
 
     def save_power(self, period_ms: int) -> None:
         """Let the modem sleep between reports `period_ms` apart, if that is to any good."""
-        if not self._dialect.PSM_SLEEP_KEEPS_SESSION or period_ms < _PSM_LEAST_MS:
-            return
-        # Twice: the report itself is an update, so that the modem never wakes for one alone.
-        granted = self._modem.run(self._dialect.psm(period_ms // 500, _PSM_ACTIVE_S))
-        self._sleeps = True
-        port.emit("psm", granted=granted)
+        _setup().save_power(self, period_ms)
+
+    def release(self) -> None:
+        """Let go of what was needed on a part of the way to a session."""
+        name = self.identity.modem
+        parts = ("common_setup", "common_dial", name + "_setup", name + "_dial", "status")
+        self._free("links.cellular_setup", *["modem.dialects." + part for part in parts])
+
+    def check(self) -> None:
+        """Take in what the modem said. Raises WeatherError: the link is gone."""
+        self.modem.poll(0)
+        if self.fault:
+            raise self.fault
 
     def wake(self) -> None:
         """To be called before the first command after a pause."""
-        if self._sleeps:
-            self._modem.engine.distrust()
+        if self.sleeps:
+            self.modem.engine.distrust()
 
     def _hear(self, event: tuple) -> None:
         # From the modem, what concerns no socket.
         if event[0] == "reboot":
-            self._fault = WeatherError(_MODEM_REBOOTED)
+            self.fault = WeatherError(_MODEM_REBOOTED)
         elif event[0] == "pdp_lost":
-            self._fault = self._fault or WeatherError(_DATA_LOST)
-
-    def _rouse(self) -> bool:
-        # As a person would; whether there is anything to be pressed.
-        if self._power_key is not None:
-            _pulse(self._power_key, 1, _PRESS_MS)
-        elif self._reset is not None:
-            _pulse(self._reset, 0, _RESET_MS)
-        else:
-            return False
-        return True
+            self.fault = self.fault or WeatherError(_DATA_LOST)
 
 
-def _pulse(number: int, level: int, width_ms: int) -> None:
-    pin = machine.Pin(number, machine.Pin.OUT, value=level)
-    port.sleep_ms(width_ms)
-    pin(not level)
+def _setup() -> "Any":
+    from imprint.links import cellular_setup
+
+    return cellular_setup

@@ -16,11 +16,11 @@ in allocates nothing; each event allocates once.
 
 from micropython import const
 
-LINE = const(1)
-OK = const(2)
-ERROR = const(3)
-PROMPT = const(4)
-RAW = const(5)
+_LINE = const(1)
+_OK = const(2)
+_ERROR = const(3)
+_PROMPT = const(4)
+_RAW = const(5)
 
 _CR = const(13)
 _LF = const(10)
@@ -86,7 +86,7 @@ class AtParser:
         self._skip = 0
 
     def next_event(self) -> "tuple | None":
-        """(LINE | OK | ERROR | PROMPT | RAW, bytes), or None: more has to be fed."""
+        """(1 LINE, 2 OK, 3 ERROR, 4 PROMPT or 5 RAW; bytes), or None: more has to be fed."""
         if self._raw != _NONE:
             return self._take_raw()
         buf = self._buf
@@ -101,7 +101,7 @@ class AtParser:
                 self._start += 1
                 self._scan = self._start
                 self._prompt = _NONE
-                return PROMPT, bytes((byte,))
+                return _PROMPT, bytes((byte,))
             elif byte <= 0x20 or byte >= 0x7F:
                 self._start += 1
                 self._scan = self._start
@@ -135,10 +135,10 @@ class AtParser:
         self._after_cr = self._buf[end] == _CR
         self._start = self._scan = end + 1
         if line in _YES:
-            return OK, line
+            return _OK, line
         if line in _NO or line.startswith(b"+CME ERROR:") or line.startswith(b"+CMS ERROR:"):
-            return ERROR, line
-        return LINE, line
+            return _ERROR, line
+        return _LINE, line
 
     def _take_raw(self) -> "tuple | None":
         if self._after_cr and self._start < self._end:
@@ -162,7 +162,7 @@ class AtParser:
             self._start += self._raw
         self._raw = _NONE
         self._scan = self._start
-        return RAW, data
+        return _RAW, data
 
     def _compact(self) -> None:
         # By hand: slices of a bytearray allocate, and this runs for each chunk of bytes.

@@ -18,6 +18,7 @@ from micropython import const
 
 from imprint import port
 from imprint.errors import ImprintError, WeatherError
+from imprint.modem import dialects
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -47,12 +48,13 @@ class DatagramSocket:
         taken up again and nothing is dialled.
         """
         dialect = modem.dialect
-        if handle is not None:
-            self.handle = handle
-        elif tag is None:
-            self.handle = modem.run(dialect.open_udp(host, number))
-        else:
-            self.handle = modem.run(dialect.open_dtls(host, number, tag))
+        if handle is None:
+            dialer = dialects.dialer(dialect)
+            if tag is None:
+                handle = modem.run(dialer.open_udp(host, number))
+            else:
+                handle = modem.run(dialer.open_dtls(host, number, tag))
+        self.handle: int = handle
         self.payload_max = dialect.PAYLOAD_MAX
         self._modem = modem
         self._address = (host, number)

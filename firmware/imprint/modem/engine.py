@@ -22,7 +22,7 @@ from micropython import const
 
 from imprint import ticks
 from imprint.errors import ProtocolError, WeatherError
-from imprint.modem import at
+from imprint.modem.at import AtParser
 from imprint.secret import Secret
 
 TYPE_CHECKING = const(False)
@@ -39,6 +39,12 @@ _SETTLE_MS = const(100)  # of silence after the answer to a probe
 _RAW_STALL_MS = const(1000)  # without a byte of a counted run
 _LINES_MAX = const(32)  # of one answer
 _URCS_MAX = const(16)
+
+# at.py
+_LINE = const(1)
+_OK = const(2)
+_PROMPT = const(4)
+_RAW = const(5)
 
 # What is going on.
 _IDLE = const(0)
@@ -64,7 +70,7 @@ class Command:
     line        without its end; a Secret if an argument is one
     timeout_ms  from sending to the end of the answer
     prefix      of the information lines; None: any line that is no URC
-    least       so many of them must come, or it is an error although OK came
+    least       so many of them must come (1 with a prefix), or it is an error although OK came
     fits        says of a line with that prefix whether it answers (else it is a URC)
     payload     bytes or Secret, sent after the prompt as they are
     prompt      `>`, `@`, or a line such as CONNECT
@@ -76,35 +82,28 @@ class Command:
     resets      the modem starts anew after it: get in step before the next command
     """
 
-    def __init__(
-        self,
-        line: "bytes | Secret",
-        timeout_ms: int = _DEFAULT_MS,
-        prefix: "bytes | None" = None,
-        least: "int | None" = None,
-        fits: "Callable[[bytes], bool] | None" = None,
-        payload: "bytes | Secret | None" = None,
-        prompt: "bytes | None" = None,
-        prompt_ms: "int | None" = None,
-        until: "bytes | None" = None,
-        final: "bytes | None" = None,
-        bare: bool = False,
-        dials: bool = False,
-        resets: bool = False,
-    ) -> None:
+    # What is not given is not stored: a small heap seldom has a long run free.
+    timeout_ms = _DEFAULT_MS
+    prefix: "bytes | None" = None
+    least = 0
+    fits: "Callable[[bytes], bool] | None" = None
+    payload: "bytes | Secret | None" = None
+    prompt: "bytes | None" = None
+    prompt_ms: "int | None" = None
+    until: "bytes | None" = None
+    final: "bytes | None" = None
+    bare = False
+    dials = False
+    resets = False
+
+    def __init__(self, line: "bytes | Secret", timeout_ms: int = 0, **given: "Any") -> None:
         self.line = line
-        self.timeout_ms = timeout_ms
-        self.prefix = prefix
-        self.least = (0 if prefix is None else 1) if least is None else least
-        self.fits = fits
-        self.payload = payload
-        self.prompt = prompt
-        self.prompt_ms = prompt_ms
-        self.until = until
-        self.final = final
-        self.bare = bare
-        self.dials = dials
-        self.resets = resets
+        if timeout_ms:
+            self.timeout_ms = timeout_ms
+        if "prefix" in given:
+            self.least = 1
+        for name, value in given.items():
+            setattr(self, name, value)
 
     def name(self) -> str:
         """The line up to its arguments: what errors and traces may show."""
@@ -144,7 +143,7 @@ class Engine:
         self.strays = 0  # lines that were nothing known: noise, or a URC cut in half
         self._dialect = dialect
         self._trace = trace
-        self._parser = at.AtParser(dialect.BUFFER)
+        self._parser = AtParser(dialect.BUFFER)
         self._talk: "Talk | None" = None
         self._value = None  # what the dialogue returned
         self._error: "Exception | None" = None  # or raised
@@ -363,19 +362,19 @@ class Engine:
             event = self._parser.next_event()
 
     def _take(self, kind: int, data, now: int) -> None:
-        if kind == at.RAW:
+        if kind == _RAW:
             self._take_raw(data)
-        elif kind == at.PROMPT:
+        elif kind == _PROMPT:
             if self._state == _PROMPTING:
                 self._await_payload(now)
-        elif kind == at.LINE:
+        elif kind == _LINE:
             length = self._dialect.raw_after(data)
             if length:
                 self._parser.expect_raw(length)
                 self._raw_at = now
             self._take_line(data, length, now)
         else:
-            self._take_final(kind == at.OK, data, now)
+            self._take_final(kind == _OK, data, now)
 
     def _take_line(self, line: bytes, raw_length: int, now: int) -> None:
         self._raw_lines = self._raw_line = None

@@ -10,9 +10,8 @@ from micropython import const
 
 from imprint import port
 from imprint.errors import WeatherError
-from imprint.wire.coap import block
 from imprint.wire.coap.exchange import Exchange
-from imprint.wire.coap.message import CON, RECEIVE_MAX, URI_PATH, Message
+from imprint.wire.coap.message import Message
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -20,6 +19,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from imprint.wire.coap.params import Parameters
+
+# codes.py
+_CON = const(0)
+_RECEIVE_MAX = const(1280)
+_URI_PATH = const(11)
+_BLOCK2 = const(23)
 
 _SLICE_MS = const(1000)  # the longest wait without a call of `idle`, which feeds the watchdog
 
@@ -65,30 +70,36 @@ class Client:
         payload: bytes = b"",
         options: "Iterable[tuple[int, bytes]]" = (),
         timeout_ms: int = 0,
-        kind: int = CON,
+        kind: int = _CON,
     ) -> Message:
         """The response, whole, whatever its code is.
 
-        `code` is message.GET and so on, `segments` the path, `options` further (number, value);
-        `kind=message.NON` for a request that is not to be retransmitted. The parameters end every
+        `code` is codes.GET and so on, `segments` the path, `options` further (number, value);
+        `kind=codes.NON` for a request that is not to be retransmitted. The parameters end every
         wait; `timeout_ms`, unless 0, ends all of them earlier. Raises WeatherError (nobody
         answered, or the socket broke), ProtocolError (reset, or a response that cannot be used)
         and what the socket raises by itself; ValueError when the request is too long.
         """
         message = Message(code, payload, kind)
         for segment in segments:
-            message.add(URI_PATH, segment.encode())
+            message.add(_URI_PATH, segment.encode())
         for number, value in options:
             message.add(number, value)
         deadline = port.ticks_add(port.ticks_ms(), timeout_ms) if timeout_ms else None
-        dialogue = block.transfer(message, self._whole_max, self._exponent)
-        part = next(dialogue)
-        while True:
-            response = self._exchange_one(part, deadline)
-            try:
-                part = dialogue.send(response)
-            except StopIteration as end:
-                return end.value
+        response = None
+        if len(payload) <= self._whole_max:
+            response = self._exchange_one(message, deadline)
+            if response.get(_BLOCK2) is None:
+                return response
+        from imprint.wire.coap import block  # which little of what is said needs
+
+        dialogue = block.transfer(message, self._whole_max, self._exponent, response=response)
+        try:
+            part = next(dialogue)
+            while True:
+                part = dialogue.send(self._exchange_one(part, deadline))
+        except StopIteration as end:
+            return end.value
 
     def poll(self, timeout_ms: int) -> None:
         """Take in what comes without a request, for `timeout_ms`: the peer repeats its response
@@ -141,7 +152,7 @@ class Client:
             self._idle()
         self._sock.settimeout(min(timeout_ms, _SLICE_MS) / 1000)
         try:
-            datagram, source = self._sock.recvfrom(RECEIVE_MAX + 1)
+            datagram, source = self._sock.recvfrom(_RECEIVE_MAX + 1)
         except OSError as error:
             if error.args[0] in _NOTHING:
                 return

@@ -12,9 +12,6 @@ from micropython import const
 
 from imprint import port
 from imprint.errors import ImprintError, SetupError
-from imprint.net.coap_client import Client
-from imprint.wire.coap.message import GET, Message
-from imprint.wire.coap.params import nb_iot
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -22,6 +19,20 @@ if TYPE_CHECKING:
 
     from imprint.identity import Identity
     from imprint.links.cellular import Cellular
+    from imprint.net.coap_client import Client
+    from imprint.wire.coap.message import Message
+
+_GET = const(1)  # wire/coap/codes.py
+
+# Of a session; on the way to one there is no room for them.
+_STACK = (
+    "modem.datagram",
+    "net.coap_client",
+    "wire.coap.block",
+    "wire.coap.exchange",
+    "wire.coap.message",
+    "wire.coap.params",
+)
 
 # Commands obeyed between two reports: a cloud that always has one more must not keep us from them.
 _COMMANDS_MAX = const(8)
@@ -41,10 +52,12 @@ class Session:
     NEEDS_CLOCK = False  # a pre-shared key has no date
 
     def __init__(self, identity: "Identity", cloud: "Any", unit: "Any") -> None:
-        self._parameters = nb_iot(identity.ack_timeout_s)
-        self.period_ms = cloud.report_due_ms(identity, self._parameters.MAX_TRANSMIT_SPAN_MS)
+        from imprint.wire.coap.params import nb_iot
+
+        span_ms = nb_iot(identity.ack_timeout_s).MAX_TRANSMIT_SPAN_MS
         self._identity = identity
         self._cloud = cloud
+        self.period_ms = self._part("_login").report_due_ms(identity, span_ms)
         self._unit = unit
         self._link: "Cellular | None" = None
         self._client: "Client | None" = None  # the session
@@ -58,23 +71,30 @@ class Session:
             from imprint.links.cellular import Cellular
 
             self._link = Cellular(self._identity, self._unit)
+        self._unit.free(*_STACK)
         imei = self._link.start()
-        self._identity.device_key = self._cloud.device_key(self._identity, imei)
+        self._identity.device_key = self._part("_login").device_key(self._identity, imei)
+        self._unit.free()
         self._link.up()
+        self._link.release()
 
     def fits(self, record: "dict | None") -> bool:
-        return not self._cloud.needs_activation(self._identity, record)
+        return not self._part("_login").needs_activation(self._identity, record)
 
     def register(self) -> dict:
         self._open(None)
-        response = self._client.request(*self._cloud.activation_request(self._identity))
-        record = self._cloud.activation_answer(self._identity, response.code, response.payload)
+        request = self._part("_login").activation_request(self._identity)
+        self._unit.free()
+        response = self._client.request(*request)
         self.close()
-        return record
+        self._unit.free(*_STACK)
+        login = self._part("_login")
+        return login.activation_answer(self._identity, response.code, response.payload)
 
     def login(self, record: "dict | None") -> None:
         self._open(record)
         self._link.save_power(self.period_ms)
+        self._link.release()
 
     def report(self, number: int, values: dict) -> bytes:
         at_ms = port.unix_ms() if port.clock_is_set() else None  # else the cloud's clock counts
@@ -107,25 +127,33 @@ class Session:
             self._client = None
 
     def _open(self, record: "dict | None") -> None:
-        self._unit.free()
-        cloud, burned = self._cloud, self._identity
-        psk_identity = cloud.psk_identity(burned, record)
-        key = cloud.psk_key(burned, record)
+        cloud, burned, unit = self._cloud, self._identity, self._unit
+        unit.free(*_STACK)
+        login = self._part("_login")
+        psk_identity = login.psk_identity(burned, record)
+        key = login.psk_key(burned, record)
+        del login  # else it would stay
+        unit.free()
+        self._link.provide(psk_identity, key)
         host: "Any" = burned.host  # not None in this journey
-        socket = self._link.open(host, burned.port, psk_identity, key)
+        socket = self._link.open(host, burned.port)
+        self._link.release()
+        from imprint.net.coap_client import Client
+        from imprint.wire.coap.params import nb_iot
+
         self._client = Client(
             socket,
             None,  # the session knows its one peer
-            self._parameters,
+            nb_iot(burned.ack_timeout_s),
             os.urandom,
-            self._unit.feed,
+            unit.feed,
             cloud.WHOLE_MAX,
             cloud.BLOCK_EXPONENT,
         )
         self._handshakes += 1
         port.emit("session", n=self._handshakes)
 
-    def _request(self, code: int, segments: list, payload: bytes = b"") -> Message:
+    def _request(self, code: int, segments: list, payload: bytes = b"") -> "Message":
         # Any response may name a command that waits for us.
         self._link.wake()
         response = self._client.request(code, segments, payload)
@@ -133,15 +161,15 @@ class Session:
         return response
 
     def _obey(self, segments: list, payload: "bytes | None") -> None:
-        cloud = self._cloud
+        commands = self._part("_commands")
         self._command = None
         if payload is None:
-            response = self._request(GET, segments)
+            response = self._request(_GET, segments)
             if response.code >> 5 != 2:
                 return  # it was withdrawn
             payload = response.payload
             self._command = None  # the reply's response names the next one, or this one again
-        wanted = cloud.parse_command(segments, payload)
+        wanted = commands.parse_command(segments, payload)
         kind, number = wanted[:2]
         code, data = _UNHANDLED, None
         if kind == "malformed":
@@ -157,4 +185,8 @@ class Session:
             values = self._unit.read()
             data = {name: values[name] for name in wanted[2] if name in values}
         port.emit("set" if kind == "set" else "command", id=number, code=code)
-        self._request(*cloud.command_reply(segments, number, code, data))
+        self._request(*commands.command_reply(segments, number, code, data))
+
+    def _part(self, name: str) -> "Any":
+        # Of the cloud's modules; not kept, since it leaves the memory when it has done its part.
+        return __import__(self._cloud.__name__ + name, None, None, ("*",))

@@ -14,6 +14,7 @@ from micropython import const
 from imprint import port
 from imprint import subdevices as s
 from imprint.errors import ImprintError, SetupError
+from imprint.folder import FolderStore
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Fleet:
         self._cloud = session.cloud
         text = unit.store.get("subdevices")
         self._file = io.BytesIO(text) if text else _open(_LIST)
-        store = port.FolderStore(_RECORDS) if self._file.read(1) else None
+        store = FolderStore(_RECORDS) if self._file.read(1) else None
         self.table = s.Subdevices(self._file, store, self._identity.subdevice_product_key or "")
         self._drivers: dict = {}
         self._next = len(self.table)  # the sub-device to be read next; this is: none

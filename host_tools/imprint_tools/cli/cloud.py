@@ -308,6 +308,8 @@ def _enos_line(device: dict[str, Any]) -> str:
         f" {device['activations']} activations; {len(device['commands'])} commands wait;"
         f" seen {_when(device['last_seen'])}"
     )
+    if device["gateway"] is not None:
+        line += f"; at {device['gateway'][1]}"
     return "; ".join(filter(None, (line, " ".join(points))))
 
 

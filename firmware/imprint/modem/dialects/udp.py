@@ -9,20 +9,17 @@ import binascii
 
 from micropython import const
 
-from imprint.errors import ProtocolError, SetupError
-from imprint.modem.dialects.common import Common, fields, number
+from imprint.errors import ProtocolError
+from imprint.modem.dialects.common import Common, fields, maybe, number
 from imprint.modem.engine import Command
-from imprint.secret import Secret
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from imprint.modem.engine import Talk
 
-_LISTEN_PORT = const(0)  # the modem chooses
 
 # errors.py
 _MODEM_GARBAGE = const(222)
-_MODEM_UNSUPPORTED = const(224)
 
 
 class Dialect(Common):
@@ -34,7 +31,7 @@ class Dialect(Common):
 
     def __init__(self, suite: int = 0) -> None:
         super().__init__(suite)
-        self._peers: dict = {}  # (host, port) by handle
+        self.peers: dict = {}  # (host, port) by handle
 
     def parse_urc(self, line: bytes, data: "bytes | None" = None) -> "tuple | None":
         if line.startswith(b"+NSONMI:") or line.startswith(b"+NSOCLI:"):
@@ -47,37 +44,9 @@ class Dialect(Common):
             return ("data", handle, number(words, 1))
         return super().parse_urc(line)
 
-    def iccid(self) -> "Talk":
-        return (yield from self.ask_digits(b"AT+NCCID", 18, 20))
-
-    def close_all(self) -> "Talk":
-        for handle in range(7):
-            yield from self.close(handle)
-
-    def provision_psk(
-        self, tag: int, identity: bytes, key: Secret, marker: "str | None" = None
-    ) -> "Talk":
-        """Raises SetupError: there is nothing to put it into."""
-        raise SetupError(_MODEM_UNSUPPORTED, "no DTLS")
-        yield  # a generator, as the other families' is
-
-    def open_dtls(self, host: str, port: int, tag: int) -> "Talk":
-        """Raises SetupError."""
-        raise SetupError(_MODEM_UNSUPPORTED, "no DTLS")
-        yield  # a generator, as the other families' is
-
-    def open_udp(self, host: str, port: int) -> "Talk":
-        """A UDP socket that remembers its peer, an address in digits; returns the handle."""
-        lines = yield Command(b'AT+NSOCR="DGRAM",17,%d,1' % _LISTEN_PORT, least=1)
-        if not lines[0].isdigit():
-            raise ProtocolError(_MODEM_GARBAGE, "AT+NSOCR")
-        handle = int(lines[0])
-        self._peers[handle] = (host.encode(), port)
-        return handle
-
     def send(self, handle: int, data: bytes) -> "Talk":
         """One datagram. WeatherError: it was not sent, or nobody knows."""
-        host, port = self._peers[handle]
+        host, port = self.peers[handle]
         text = binascii.hexlify(data)
         yield Command(b"AT+NSOST=%d,%s,%d,%d,%s" % (handle, host, port, len(data), text))
 
@@ -95,5 +64,5 @@ class Dialect(Common):
 
     def close(self, handle: int) -> "Talk":
         """Also of one that is closed."""
-        self._peers.pop(handle, None)
-        yield from self.maybe(Command(b"AT+NSOCL=%d" % handle))
+        self.peers.pop(handle, None)
+        yield from maybe(Command(b"AT+NSOCL=%d" % handle))

@@ -11,20 +11,20 @@ with the whole body as its payload. It knows no message ids, tokens and timeouts
 from micropython import const
 
 from imprint.errors import ProtocolError
-from imprint.wire.coap.message import (
-    BLOCK1,
-    BLOCK2,
-    CONTINUE,
-    ETAG,
-    REQUEST_ENTITY_TOO_LARGE,
-    Message,
-)
+from imprint.wire.coap.message import Message
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     Dialogue = Generator[Message, Message, Message]
+
+# codes.py
+_ETAG = const(4)
+_BLOCK1 = const(27)
+_BLOCK2 = const(23)
+_CONTINUE = const(0x5F)
+_REQUEST_ENTITY_TOO_LARGE = const(0x8D)
 
 BODY_MAX = const(2048)  # bytes; a ceiling on what the network fills
 
@@ -48,7 +48,11 @@ def unpack(value: bytes) -> tuple:
 
 
 def transfer(
-    request: Message, whole_max: int = 1024, exponent: int = 6, body_max: int = BODY_MAX
+    request: Message,
+    whole_max: int = 1024,
+    exponent: int = 6,
+    body_max: int = BODY_MAX,
+    response: "Message | None" = None,
 ) -> "Dialogue":
     """Exchange `request`, whatever the size of its payload and of the response's.
 
@@ -56,12 +60,15 @@ def transfer(
     where the peer asks so. A Block2 option that the request has asks the peer for blocks of that
     size (early negotiation). Returns the final response, which may be an error's; raises
     ProtocolError when the blocks of a response do not fit together or exceed `body_max`.
+    `response` is the one to `request`, if that was exchanged already.
     """
-    if len(request.payload) > whole_max:
+    if response is not None:
+        pass
+    elif len(request.payload) > whole_max:
         response = yield from _upload(request, exponent)
     else:
         response = yield request
-    if response.get(BLOCK2) is not None and response.code >> 5 == 2:
+    if response.get(_BLOCK2) is not None and response.code >> 5 == 2:
         response = yield from _download(request, response, body_max)
     return response
 
@@ -75,10 +82,10 @@ def _upload(request: Message, exponent: int) -> "Dialogue":
         more = end < len(body)
         part = _copy(request, not more)
         part.payload = bytes(body[at:end])
-        part.add(BLOCK1, pack(at // size, more, exponent))
+        part.add(_BLOCK1, pack(at // size, more, exponent))
         response = yield part
-        asked = response.get(BLOCK1)
-        if response.code == REQUEST_ENTITY_TOO_LARGE and asked is not None:
+        asked = response.get(_BLOCK1)
+        if response.code == _REQUEST_ENTITY_TOO_LARGE and asked is not None:
             # 2.9.3: too large for one message; with a smaller size it is tried from the start.
             _, _, smaller = unpack(asked)
             if smaller >= exponent:
@@ -86,7 +93,7 @@ def _upload(request: Message, exponent: int) -> "Dialogue":
             at, exponent = 0, smaller
             continue
         if response.code >> 5 != 2 or not more:
-            if response.code == CONTINUE:
+            if response.code == _CONTINUE:
                 raise _unusable("2.31 after the last block")
             return response
         # Block 2.31, or, of a peer that takes each block for itself, another success. It confirms
@@ -100,13 +107,13 @@ def _upload(request: Message, exponent: int) -> "Dialogue":
 
 
 def _download(request: Message, response: Message, body_max: int) -> "Dialogue":
-    etag = response.get(ETAG)
+    etag = response.get(_ETAG)
     body = bytearray()
     while True:
-        block = response.get(BLOCK2)
+        block = response.get(_BLOCK2)
         if response.code >> 5 != 2:
             return response  # the peer gave up in the middle: its error says why
-        if block is None or response.get(ETAG) != etag:
+        if block is None or response.get(_ETAG) != etag:
             raise _unusable("Block2")  # 2.4: a block of another representation
         number, more, exponent = unpack(block)
         size = 16 << exponent
@@ -120,7 +127,7 @@ def _download(request: Message, response: Message, body_max: int) -> "Dialogue":
             response.payload = bytes(body)
             return response
         follow = _copy(request, False)
-        follow.add(BLOCK2, pack(len(body) // size, False, exponent))
+        follow.add(_BLOCK2, pack(len(body) // size, False, exponent))
         response = yield follow
 
 
@@ -128,7 +135,7 @@ def _copy(request: Message, with_block2: bool) -> Message:
     # A block is a request of its own; only the last one that goes up negotiates Block2 (3.3).
     part = Message(request.code, b"", request.kind)
     for number, value in request.options:
-        if number != BLOCK2 or with_block2:
+        if number != _BLOCK2 or with_block2:
             part.add(number, value)
     return part
 

@@ -18,13 +18,19 @@ from micropython import const
 
 from imprint import ticks
 from imprint.errors import ImprintError, ProtocolError, WeatherError
-from imprint.wire.coap.message import ACK, CON, EMPTY, RST, Message, decode, unusable_option
+from imprint.wire.coap.message import Message, decode, unusable_option
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from imprint.wire.coap.params import Parameters
+
+# codes.py
+_ACK = const(2)
+_CON = const(0)
+_EMPTY = const(0)
+_RST = const(3)
 
 # Requests of which the response is not collected yet. NSTART bounds those without an answer.
 _REQUESTS_MAX = const(4)
@@ -43,7 +49,7 @@ class _Request:
     def __init__(self, message: Message, timeout_ms: int) -> None:
         self.message_id = message.message_id
         self.token = message.token
-        self.confirmable = message.kind == CON
+        self.confirmable = message.kind == _CON
         self.datagram = message.encode()
         self.acknowledged = False  # by an empty ACK: the response will come separately
         self.retransmissions = 0
@@ -81,7 +87,7 @@ class Exchange:
         self._message_id = (self._message_id + 1) & 0xFFFF
         message.message_id = self._message_id
         message.token = self._fresh_token()
-        if message.kind == CON:
+        if message.kind == _CON:
             timeout_ms = self._first_timeout_ms()
         else:
             timeout_ms = self._parameters.MAX_RTT_MS
@@ -157,11 +163,11 @@ class Exchange:
             self.malformed += 1
             # 4.2: a confirmable message that has a format error is rejected, if it has a head.
             if len(datagram) >= 4 and datagram[0] & 0xF0 == 0x40:
-                self._reply(RST, datagram[2] << 8 | datagram[3])
+                self._reply(_RST, datagram[2] << 8 | datagram[3])
             return
-        if message.kind == ACK:
+        if message.kind == _ACK:
             self._receive_ack(message, now)
-        elif message.kind == RST:
+        elif message.kind == _RST:
             request = self._by_id(message.message_id)
             if request:
                 request.outcome = ProtocolError(_COAP_RESET)
@@ -174,7 +180,7 @@ class Exchange:
         request = self._by_id(message.message_id)
         if request is None or not request.confirmable:
             self.unexpected += 1
-        elif message.code == EMPTY:
+        elif message.code == _EMPTY:
             # 5.2.2: the response follows. The RFC sets it no limit; this one leaves the peer all
             # of its retransmissions.
             request.acknowledged = True
@@ -192,16 +198,16 @@ class Exchange:
         if reply is not None:
             self.duplicates += 1
         else:
-            reply = RST
+            reply = _RST
             request = self._by_token(message.token) if _is_response(message) else None
             if request and request.outcome is None:
                 request.outcome = _outcome(message)  # also when the ACK was lost: 5.2.2
                 if isinstance(request.outcome, Message):
-                    reply = ACK
+                    reply = _ACK
             else:
                 self.unexpected += 1
             self._remember(message, reply, now)
-        if message.kind == CON:
+        if message.kind == _CON:
             self._reply(reply, message.message_id)
 
     def _seen_reply(self, message_id: int, now: int) -> int | None:
@@ -216,13 +222,13 @@ class Exchange:
             self._seen.pop(0)
         parameters = self._parameters
         lifetime_ms = parameters.NON_LIFETIME_MS
-        if message.kind == CON:
+        if message.kind == _CON:
             lifetime_ms = parameters.EXCHANGE_LIFETIME_MS
         self._seen.append((message.message_id, reply, ticks.add(now, lifetime_ms)))
 
     def _reply(self, kind: int, message_id: int) -> None:
         if len(self._replies) < _REPLIES_MAX:  # else it is lost, as any datagram can be
-            reply = Message(EMPTY, b"", kind)
+            reply = Message(_EMPTY, b"", kind)
             reply.message_id = message_id
             self._replies.append(reply.encode())
 

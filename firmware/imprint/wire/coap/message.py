@@ -12,33 +12,13 @@ is bounded.
 
 from micropython import const
 
-# 3: types
-CON = const(0)
-NON = const(1)
-ACK = const(2)
-RST = const(3)
-
-# 12.1: codes, class << 5 | detail
-EMPTY = const(0)
-GET = const(1)
-POST = const(2)
-PUT = const(3)
-DELETE = const(4)
-CONTINUE = const(0x5F)  # 2.31, RFC 7959
-REQUEST_ENTITY_TOO_LARGE = const(0x8D)  # 4.13
-
-# 5.10, and RFC 7959: option numbers
-ETAG = const(4)
-URI_PATH = const(11)
-CONTENT_FORMAT = const(12)
-URI_QUERY = const(15)
-BLOCK2 = const(23)
-BLOCK1 = const(27)
-
-# 4.6: 1152 bytes of message and 1024 of payload where nothing is known of the path. We take what
-# fits into the IPv6 minimum MTU of 1280, and send no more than the advice.
-SEND_MAX = const(1152)
-RECEIVE_MAX = const(1280)
+# codes.py
+_CON = const(0)
+_EMPTY = const(0)
+_BLOCK2 = const(23)
+_BLOCK1 = const(27)
+_SEND_MAX = const(1152)
+_RECEIVE_MAX = const(1280)
 
 # A request of EnOS has ten options at most, a response three. Each costs the heap some 40 bytes,
 # and 1280 bytes could spell a thousand of them.
@@ -50,7 +30,7 @@ _MARKER = const(0xFF)
 class Message:
     """A message. `options` is a list of (number, value), in order of the numbers."""
 
-    def __init__(self, code: int, payload: bytes = b"", kind: int = CON) -> None:
+    def __init__(self, code: int, payload: bytes = b"", kind: int = _CON) -> None:
         self.kind = kind  # CON, NON, ACK or RST
         self.code = code
         self.message_id = 0  # 0 to 65535; the exchange gives it
@@ -87,7 +67,7 @@ class Message:
         out += token
         last = 0
         for number, value in self.options:
-            if number > 0xFFFF or len(value) > SEND_MAX:
+            if number > 0xFFFF or len(value) > _SEND_MAX:
                 raise ValueError("option")
             delta, delta_more = _nibble(number - last)
             length, length_more = _nibble(len(value))
@@ -99,8 +79,8 @@ class Message:
         if self.payload:
             out.append(_MARKER)
             out += self.payload
-        if len(out) > SEND_MAX:
-            raise ValueError("longer than %d bytes" % SEND_MAX)
+        if len(out) > _SEND_MAX:
+            raise ValueError("longer than %d bytes" % _SEND_MAX)
         return bytes(out)
 
 
@@ -110,11 +90,11 @@ def decode(datagram: "bytes | bytearray | memoryview") -> Message:
     ValueError: a message format error, another version, more than RECEIVE_MAX bytes or 32 options.
     """
     size = len(datagram)
-    if not 4 <= size <= RECEIVE_MAX:
+    if not 4 <= size <= _RECEIVE_MAX:
         raise ValueError("size")
     view = memoryview(datagram)
     token_end = 4 + (view[0] & 0x0F)
-    if view[0] >> 6 != 1 or not token_end <= min(size, 12) or view[1] == EMPTY and size != 4:
+    if view[0] >> 6 != 1 or not token_end <= min(size, 12) or view[1] == _EMPTY and size != 4:
         raise ValueError("head")
     message = Message(view[1], b"", view[0] >> 4 & 3)
     message.message_id = view[2] << 8 | view[3]
@@ -148,7 +128,7 @@ def unusable_option(message: Message) -> int | None:
     last = 0
     for number, value in message.options:
         if number & 1:
-            if number not in (BLOCK1, BLOCK2) or number == last or len(value) > 3:
+            if number not in (_BLOCK1, _BLOCK2) or number == last or len(value) > 3:
                 return number
         last = number
     return None

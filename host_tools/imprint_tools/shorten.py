@@ -1,0 +1,175 @@
+"""Short private names for the firmware, as a linker strips local symbols.
+
+MicroPython keeps every name of an imported module in RAM for ever, `_take_unsolicited` as well as
+`sendto`: in a heap of 64 kB they took 17 kB. What begins with an underscore is a module's own
+business; and what an argument without a default is called is its function's, as long as no call
+in the firmware names it. These become `_a`, `_b` ..., the same ones in every module, on their way
+from source to .mpy; so on a board such arguments are given by position. Lines stay where they
+are: a traceback (module and line) reads against the source as before.
+
+A class shares its names with those it inherits from: a module goes on with the table of the
+modules that its base classes come from. One that inherits from a foreign library keeps its names,
+since the library's own are not known here. Strings are never touched: no private name is looked
+up by one.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import string
+import tokenize
+from collections.abc import Container, Iterator, Mapping
+
+# A constant whose name begins with an underscore leaves nothing behind.
+_LEAVES_NOTHING = {"TYPE_CHECKING": "_TYPE_CHECKING"}
+
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+_FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def shorten(sources: Mapping[str, str], *, arguments: bool = True) -> dict[str, str]:
+    """The modules by their dotted names, each with short private names. Without `arguments`,
+    those of public functions keep theirs.
+
+    Raises ValueError: a module inherits from two others whose names differ.
+    """
+    trees = {module: ast.parse(text) for module, text in sources.items()}
+    keywords = {word for tree in trees.values() for word in _keywords(tree)}
+    if not arguments:
+        keywords |= {word for tree in trees.values() for word in _of_public_functions(tree)}
+    tables: dict[str, dict[str, str] | None] = {}
+
+    def table(module: str) -> dict[str, str] | None:
+        if module not in trees:
+            return None
+        if module not in tables:
+            bases = sorted(set(_imported_bases(trees[module], trees)))
+            known = _joined(module, [table(base) for base in bases])
+            if known is not None:
+                for name in _private(sources[module], trees[module], keywords):
+                    if name not in trees:  # a module's own name is its file's
+                        known.setdefault(name, _short(len(known)))
+            tables[module] = known
+        return tables[module]
+
+    return {
+        module: _renamed(text, trees[module], keywords, (table(module) or {}) | _LEAVES_NOTHING)
+        for module, text in sources.items()
+    }
+
+
+def _joined(module: str, tables: list[dict[str, str] | None]) -> dict[str, str] | None:
+    """The names that a module inherits; None where it inherits from what is not ours."""
+    joined: dict[str, str] = {}
+    for table in tables:
+        if table is None:
+            return None
+        joined |= table
+    agree = all(table.items() <= joined.items() for table in tables if table)
+    if not agree or len(set(joined.values())) < len(joined):
+        raise ValueError(f"{module} inherits from modules with different private names")
+    return joined
+
+
+def _imported_bases(tree: ast.Module, own: Container[str]) -> Iterator[str]:
+    """The modules that the base classes of a module come from; `own` are those of the firmware."""
+    origin = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                # `from package import module`, or a name out of a module
+                whole = f"{node.module}.{alias.name}"
+                origin[alias.asname or alias.name] = whole if whole in own else str(node.module)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            for base in node.bases:
+                name = ast.unparse(base).split(".")[0]
+                if name in origin:
+                    yield origin[name]
+
+
+def _keywords(tree: ast.Module) -> Iterator[str]:
+    """The names by which calls give arguments."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield from (keyword.arg for keyword in node.keywords if keyword.arg)
+
+
+def _of_public_functions(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, _FUNCTION) and not _is_private(node.name):
+            yield from (argument.arg for argument in node.args.args)
+
+
+def _private(text: str, tree: ast.Module, keywords: Container[str]) -> Iterator[str]:
+    """Private names, and those of arguments that nobody gives by name."""
+    constants = set(_constants(tree))
+    for token in _tokens(text):
+        if _is_private(token.string) and token.string not in constants:
+            yield token.string
+    for node in ast.walk(tree):
+        if isinstance(node, _FUNCTION):
+            yield from _arguments(node, keywords)
+
+
+def _constants(tree: ast.Module) -> Iterator[str]:
+    """Names of `_NAME = const(...)`: the compiler leaves nothing of them."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+            if ast.unparse(node.value.func) == "const":
+                yield from (ast.unparse(target) for target in node.targets)
+
+
+def _arguments(function: _Function, keywords: Container[str]) -> list[str]:
+    required = function.args.args
+    if not _is_private(function.name):
+        required = required[: len(required) - len(function.args.defaults)]
+    names = [argument.arg for argument in required if argument.arg not in ("self", "cls")]
+    return [name for name in names if name not in keywords and name[0] != "_"]
+
+
+def _renamed(
+    text: str, tree: ast.Module, keywords: Container[str], table: Mapping[str, str]
+) -> str:
+    lines = text.splitlines(keepends=True)
+    places = {
+        token.start: token.string
+        for token in _tokens(text)
+        if _is_private(token.string) or token.string in _LEAVES_NOTHING
+    }
+    for function in ast.walk(tree):
+        if not isinstance(function, _FUNCTION):
+            continue
+        arguments = _arguments(function, keywords)
+        for node in ast.walk(function):
+            if not isinstance(node, ast.arg | ast.Name):
+                continue
+            name = node.arg if isinstance(node, ast.arg) else node.id
+            if name in arguments:
+                # ast counts in bytes, tokenize in characters
+                before = lines[node.lineno - 1].encode()[: node.col_offset]
+                places[node.lineno, len(before.decode())] = name
+    for (row, column), name in sorted(places.items(), reverse=True):
+        line = lines[row - 1]
+        lines[row - 1] = line[:column] + table.get(name, name) + line[column + len(name) :]
+    return "".join(lines)
+
+
+def _tokens(text: str) -> Iterator[tokenize.TokenInfo]:
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.NAME:
+            yield token
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and name != "_"
+
+
+def _short(number: int) -> str:
+    name = ""
+    while number >= 0:
+        number, letter = divmod(number, 26)
+        name = string.ascii_lowercase[letter] + name
+        number -= 1
+    return "_" + name
