@@ -238,18 +238,17 @@ class App:
             self._session.poll(_IDLE_MS)
 
     def _wait(self) -> str:
-        error = self._error
-        floor_ms = error.wait_ms if error else 0
-        if error and error.code == _REGISTRATION_UNANSWERED:
-            floor_ms = _UNANSWERED_MS
-        floor_ms = max(floor_ms, self._session.rest_ms())
+        error = self._error  # None: the cloud has not enabled us, and there is nobody to report to
+        unanswered = error is not None and error.code == _REGISTRATION_UNANSWERED
+        floor_ms = max(_UNANSWERED_MS if unanswered else 0, self._session.rest_ms())
         wait_ms = self._backoff.next_ms(floor_ms)
         port.emit("wait", ms=wait_ms)
         until = port.ticks_add(port.ticks_ms(), wait_ms)
         while port.ticks_diff(until, port.ticks_ms()) > 0:
             self.feed()
-            self._sample_if_due()
-            self._keep()
+            if error:
+                self._sample_if_due()
+                self._keep()
             port.sleep_ms(min(_IDLE_MS, max(0, port.ticks_diff(until, port.ticks_ms()))))
         return o.ELAPSED
 

@@ -17,9 +17,9 @@ from typing import Any
 
 from heap import smallest
 from imprint_tools import identities
-from imprint_tools.localcloud import azure_pki
-from imprint_tools.localcloud.azure import AzureCloud, AzureConfig
-from imprint_tools.localcloud.azure_config import GLOBAL_DPS_HOST
+from imprint_tools.localcloud.azure import pki as azure_pki
+from imprint_tools.localcloud.azure.cloud import AzureCloud, AzureConfig
+from imprint_tools.localcloud.azure.config import GLOBAL_DPS_HOST
 from imprint_tools.virtual.board import Board
 from imprint_tools.virtual.network import AccessPoint
 from lab import PASSWORD, SSID, Lab, NotOnlineError, first_report, with_nvs

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
 from imprint_tools.localcloud.refusal import Refusal
+from imprint_tools.localcloud.tls import check_readable
 
 K = TypeVar("K")
 
@@ -26,10 +27,13 @@ def load(text: object) -> x509.Certificate:
         if not isinstance(text, str):
             raise ValueError
         if _PEM in text:
-            return x509.load_pem_x509_certificate(text.encode())
-        return x509.load_der_x509_certificate(base64.b64decode(text, validate=True))
-    except ValueError:
+            found = x509.load_pem_x509_certificate(text.encode())
+        else:
+            found = x509.load_der_x509_certificate(base64.b64decode(text, validate=True))
+        check_readable(found)
+    except (ValueError, x509.InvalidVersion):
         raise Refusal("certificate-unreadable") from None
+    return found
 
 
 def pem(certificate: x509.Certificate) -> str:
@@ -108,7 +112,7 @@ def info(certificate: x509.Certificate) -> dict[str, Any]:
 def _issued(child: x509.Certificate, parent: x509.Certificate) -> bool:
     try:
         child.verify_directly_issued_by(parent)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
 

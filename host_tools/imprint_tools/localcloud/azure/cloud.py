@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from imprint_tools import endpoints
+from imprint_tools.endpoints import Endpoint
 from imprint_tools.errors import BenchStateError
 from imprint_tools.localcloud.azure import certificates, names
 from imprint_tools.localcloud.azure import enrolment as azure_enrolment
@@ -71,7 +72,6 @@ class AzureCloud(Cloud[AzurePlatform]):
         self._ports["rest"] = runner.run(server.open(self._ports.get("rest", 0)))
         undo.callback(lambda: runner.run(server.close()))
         self.endpoints = platform.endpoints(self._ports["rest"])
-        self._runner = runner
         return platform
 
     # -- provisioning --------------------------------------------------------------------------
@@ -274,10 +274,10 @@ class AzureCloud(Cloud[AzurePlatform]):
         Raises BenchStateError when it is not there or does not answer.
         """
         body = json.dumps(payload).encode()
-        hub = self._console(lambda platform: platform.hub_of(device_id))
         try:
-            status, answer = self._runner.run(
-                hub.invoke(device_id, name, body, timeout_s), timeout_s + 5.0
+            status, answer = self._await(
+                lambda p: p.hub_of(device_id).invoke(device_id, name, body, timeout_s),
+                timeout_s + 5.0,
             )
         except ServiceError as error:
             raise BenchStateError(
@@ -290,8 +290,7 @@ class AzureCloud(Cloud[AzurePlatform]):
 
     def hub_away(self, hub: str | None = None) -> None:
         """Nobody reaches that hub until `hub_back`: connections are cut and none is taken."""
-        platform = self._console(lambda p: p)
-        self._runner.run(platform.hub_away(platform.hub(hub)))
+        self._await(lambda platform: platform.hub_away(platform.hub(hub)))
         self._log.add("hub-away", hub=hub)
 
     def hub_back(self, hub: str | None = None) -> None:
@@ -303,13 +302,12 @@ class AzureCloud(Cloud[AzurePlatform]):
     def gateway(self, host: str, *, parent: str | None = None) -> AzureGateway:
         """The gateway of that host name: made if need be, behind another one or the hub."""
 
-        def make(platform: AzurePlatform) -> None:
+        def make(platform: AzurePlatform) -> list[Endpoint]:
             if host not in platform.edges:
                 platform.add_gateway(GatewayConfig(host, parent))
+            return platform.endpoints(self._ports["rest"])
 
-        platform = self._console(lambda p: p)
-        self._console(make)
-        self.endpoints = platform.endpoints(self._ports["rest"])
+        self.endpoints = self._console(make)
         state = self.state
         endpoints.save(self.folder, state.pid, state.ca, state.endpoints)
         return AzureGateway(self, host)
@@ -397,8 +395,7 @@ class AzureGateway:
 
     def down(self) -> None:
         """Cut its power: connections end and none is taken."""
-        platform = self._cloud._console(lambda p: p)
-        self._cloud._runner.run(platform.gateway_away(self.host))
+        self._cloud._await(lambda platform: platform.gateway_away(self.host))
 
     def up(self) -> None:
         """Give it power again; what it had stored goes up."""
