@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from edge_bench import FREE, GATEWAY_DK, GATEWAY_PK, SUB_PK, EdgeBench, listed
-from imprint_tools.localcloud.enos import EnosConfig, Inferred
-from imprint_tools.localcloud.enos_config import EnosLimits
-from imprint_tools.localcloud.enos_records import GATEWAY
+from imprint_tools.localcloud.enos.cloud import EnosConfig, Inferred
+from imprint_tools.localcloud.enos.config import EnosLimits
+from imprint_tools.localcloud.enos.records import GATEWAY
 from journey_bench import flash_content
 
 KEYS = ("inv-1", "inv-2", "inv-3")
