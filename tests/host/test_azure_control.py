@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -193,6 +194,17 @@ def test_patience_has_an_end(cloud: AzureCloud, tmp_path: Path, waits: Waits) ->
     with pytest.raises(ServiceUnavailableError, match="status 429"):
         client.get("nobody")
     assert waits == []
+    client.close()
+
+
+def test_a_wait_can_be_broken_off(cloud: AzureCloud, tmp_path: Path) -> None:
+    """Who stops does not wait out a throttle."""
+    stopped = threading.Event()
+    stopped.set()
+    client = factorylab.service(tmp_path / "c", cloud).dps(wait=stopped.wait)
+    cloud.faults.service.append(Trouble(429001, 60))
+    with pytest.raises(ServiceUnavailableError, match="told to stop"):
+        client.get("nobody")
     client.close()
 
 
