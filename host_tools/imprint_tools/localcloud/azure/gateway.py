@@ -97,7 +97,7 @@ class Gateway:
     def parent_reachable(self) -> bool:
         return self._linked and self._parent.reachable
 
-    # -- azure_front.Door ------------------------------------------------------------------------
+    # -- front.Door ------------------------------------------------------------------------
 
     @property
     def upstream(self) -> Upstream:

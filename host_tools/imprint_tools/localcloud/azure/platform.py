@@ -47,7 +47,7 @@ _CIPHERS = ":".join(
 
 @dataclass(frozen=True)
 class _HubDoor:
-    """azure_front.Door of a hub."""
+    """front.Door of a hub."""
 
     hub: Hub
     config: AzureConfig
