@@ -51,9 +51,10 @@ _REGISTRATION_UNANSWERED = const(405)
 _CLOCK_SKEWED = const(441)
 _LOGIN_REFUSED = const(502)
 _FORBIDDEN = const(506)
+_HUB_REFUSED = const(507)
 _DEVICE_DISABLED = const(603)
 
-_DOUBTS_CLOCK = (_CERTIFICATE_DATE_WRONG, _CLOCK_SKEWED)
+_DOUBTS_CLOCK = (_CERTIFICATE_DATE_WRONG, _CLOCK_SKEWED, _HUB_REFUSED)
 
 # A message in the outbox: whether it was sent before, its id, its payload.
 _SENT = const(1)
@@ -190,7 +191,8 @@ class App:
         if self._session.NEEDS_CLOCK:
             from imprint.net import clock
 
-            # A certificate out of its dates may be a clock that a lying time server set.
+            # A certificate out of its dates may be a clock that a lying time server set; so may a
+            # token that a hub refuses.
             doubted = self._error is not None and self._error.code in _DOUBTS_CLOCK
             clock.ensure(self._identity.ntp_host, self.feed, doubted)
         try:
