@@ -411,7 +411,7 @@ def test_enrolments_go_ten_at_a_time(tmp_path: Path) -> None:
                 unit = ledger.reserve(station.id, station.organisation_id, f"{KEY}-{number}")
                 ledger.issue(unit.id, issued_to(authority, unit.id, csr(unit.id)))
             enroller = Enroller(ledger, dps, Activation(ledger, dps, {}, authority))
-            assert [enroller.enrol_some() for _ in range(4)] == [True, True, True, False]
+            assert [enroller.enrol_some() for _ in range(2)] == [True, False]
         assert ledger.counts() == {ENROLLED: 25} and len(stored(cloud)) == 25
         posts = (tmp_path / "azure/events.jsonl").read_text().count('"path":"/enrollments"')
         assert posts == 3

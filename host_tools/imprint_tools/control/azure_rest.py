@@ -108,7 +108,7 @@ class AzureRest:
     `ca_file` is what the server is verified against, instead of the system's authorities.
     `address` (host, port) is where to connect if that is not what the host's name resolves to;
     the name that is verified stays the host's. `wait` sleeps, and returns something true when it
-    is of no use to go on (an Event's `wait` does). `on_throttled` hears how long each 429 waits.
+    is of no use to go on (an Event's `wait` does).
     """
 
     def __init__(
@@ -121,13 +121,12 @@ class AzureRest:
         patience_s: float = PATIENCE_S,
         clock: Callable[[], float] = time.time,
         wait: Callable[[float], object] = time.sleep,
-        on_throttled: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
         self.host = connection.host
         self._connection = connection
         self._api_version = api_version
         self._patience_s = patience_s
-        self._clock, self._wait, self._on_throttled = clock, wait, on_throttled
+        self._clock, self._wait = clock, wait
         self._token: tuple[Secret, float] | None = None
         self._lock = threading.Lock()
         where, port = address or (self.host, 443)
@@ -189,8 +188,6 @@ class AzureRest:
                 told = _retry_after(answer)
                 pause_s = told if told is not None else _jittered(delay_s)
                 why = f"status {answer.status_code}"
-                if answer.status_code == 429:
-                    self._on_throttled(pause_s)
             if time.monotonic() + pause_s > deadline:
                 raise ServiceUnavailableError(f"{self.host}: {why}, for {self._patience_s:.0f} s")
             if self._wait(pause_s):

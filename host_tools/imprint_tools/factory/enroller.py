@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from imprint_tools import ledger as state
 from imprint_tools.control.azure_dps import (
@@ -25,6 +26,7 @@ from imprint_tools.ledger import Ledger, Unit
 
 _IDLE_S = 5.0  # without a word from the server it looks this often
 _TROUBLE_S = 5.0  # how long it leaves a DPS alone that refuses or is down
+_AT_ONCE = 4  # requests; what they are worth shows with the latency of a real network
 _BAD_REQUEST = 400
 _UNDONE_S = 30.0  # how often it looks for units that are not where they shall be
 
@@ -90,16 +92,20 @@ class Enroller:
 
         Raises ServiceError and ServiceUnavailableError when DPS takes none at all.
         """
-        batch = self._ledger.in_state(state.ISSUED, BULK_MAX)
-        if not batch:
-            return False
+        units = self._ledger.in_state(state.ISSUED, BULK_MAX * _AT_ONCE)
+        batches = [units[n : n + BULK_MAX] for n in range(0, len(units), BULK_MAX)]
+        # Several requests at once, for a far DPS would else not be asked as often as it allows.
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="enrolment") as pool:
+            list(pool.map(self._enrol, batches))
+        return bool(units)
+
+    def _enrol(self, batch: list[Unit]) -> None:
         errors = {error.registration_id: error for error in self._create(batch)}
         taken = [unit.id for unit in batch if unit.id not in errors]
         taken += [u.id for u in batch if u.id in errors and self._is_ours(u, errors[u.id])]
         self._ledger.enrolled(taken)
         if not taken and all(self._ledger.get(unit.id).state == state.ISSUED for unit in batch):
             raise ServiceUnavailableError(f"DPS took none of {len(batch)} enrolments")
-        return True
 
     def _create(self, batch: list[Unit]) -> list[BulkError]:
         """What could not be created. A request that is refused whole because of one in it is made
