@@ -161,6 +161,21 @@ def test_certificate_renewed(make_edge: Make) -> None:
     assert len([e for e in edge.events("api") if e.get("action") == "renew"]) == 1
 
 
+def test_certificate_not_renewed_yet(make_edge: Make) -> None:
+    """An API that is down when a new one is due costs nothing as long as the old one is good."""
+    config = EnosConfig(limits=FREE, inferred=Inferred(api_window_s=None))
+    edge = certified(make_edge, certificate_days=1, config=config)
+    edge.board.power_on()
+    edge.all_online(3)
+    edge.air.ahead_s = 9 * 3600
+    edge.cloud.faults.api_error = 1
+    edge.power_cycle()
+    assert edge.wait("error").data["retry"]
+    edge.all_online(3)
+    edge.reported()
+    assert len(edge.events("login")) == 2, "it did not have to connect again"
+
+
 def test_certificate_demanded(make_edge: Make) -> None:
     """Without one, an edge of such a product is told what is missing, and waits for a person."""
     edge = make_edge(subdevices=listed(*KEYS))

@@ -91,8 +91,9 @@ def token(answer: tuple) -> tuple:
     """(token as Secret, seconds that it is good for). Raises ImprintError."""
     said = _envelope(answer, "status")
     data = said.get("data")
-    found = data.get("accessToken") if isinstance(data, dict) else None
-    if not issued(found, _TOKEN_MAX):  # it goes into a header
+    # It goes into a header, so visible characters are all that it may have.
+    found = issued(data.get("accessToken"), _TOKEN_MAX) if isinstance(data, dict) else ""
+    if not found:
         raise ProtocolError(_API_ANSWER_MALFORMED, "accessToken")
     life_s = data.get("expire")
     if not isinstance(life_s, int) or not 0 < life_s <= 1 << 24:

@@ -146,19 +146,14 @@ class Point:
             raise ValueError(self.name)
         try:
             raw = value / self.scale
-        except OverflowError:  # a whole number that no float can hold
-            raise ValueError(self.name)
-        if raw - raw != 0:  # what JSON writes as 1e999
-            raise ValueError(self.name)
-        if self.form != ">f":
-            raw = int(round(raw))
-            bits, signed = self.size * 16, self.form in (">h", ">i")
-            least, most = (-1 << bits - 1, 1 << bits - 1) if signed else (0, 1 << bits)
-            if not least <= raw < most:
-                raise ValueError(self.name)
-        try:
+            if self.form != ">f":
+                raw = int(round(raw))
+                bits, signed = self.size * 16, self.form in (">h", ">i")
+                least, most = (-1 << bits - 1, 1 << bits - 1) if signed else (0, 1 << bits)
+                if not least <= raw < most:
+                    raise ValueError(self.name)
             data = struct.pack(self.form, raw)
-        except OverflowError:
+        except OverflowError:  # 1e999, or a whole number that no float can hold
             raise ValueError(self.name)
         if self.form == ">f" and data[0] & 0x7F == 0x7F and data[1] & 0x80:
             raise ValueError(self.name)  # MicroPython makes an infinity of what does not fit

@@ -278,9 +278,10 @@ class Session(MqttSession):
         if port.ticks_diff(port.ticks_ms(), self._looked_at) > _LOOK_MS:
             self._looked_at = port.ticks_ms()
             used = self._certificate
-            self._certify()
-            if self._certificate != used:
-                raise WeatherError(_CERTIFICATE_DUE)
+            if used and _due(used, port.unix_ms() // 1000):
+                self._certify()
+                if self._certificate != used:
+                    raise WeatherError(_CERTIFICATE_DUE)
 
     def obey(self) -> None:
         while self.todo:
