@@ -18,6 +18,7 @@ MakeBench = Callable[..., EnosBench]
 
 LOSSY = Weather(loss=0.2)
 PIN = "4711"
+ROOMY = "80k"  # for an application, and for obeying commands
 
 APPLICATION = b"""
 state = {"lamp": 0}
@@ -109,7 +110,7 @@ def test_a_fifth_of_all_datagrams_may_be_lost(make_enos_bench: MakeBench) -> Non
 
 def test_a_command_is_fetched_obeyed_and_answered(make_enos_bench: MakeBench) -> None:
     """What the cloud kept for the unit is named in a response; it fetches, applies, replies."""
-    bench = make_enos_bench(flash_content({"application.py": APPLICATION}))
+    bench = make_enos_bench(flash_content({"application.py": APPLICATION}), heap=ROOMY)
     bench.burn(bench.static())
     bench.board.power_on()
     bench.online()
@@ -126,7 +127,7 @@ def test_a_command_is_fetched_obeyed_and_answered(make_enos_bench: MakeBench) ->
 def test_a_command_may_come_with_the_response(make_enos_bench: MakeBench) -> None:
     """A command that comes whole in option 2102 needs no fetching; one that nobody handles is
     answered so, and malformed ones too."""
-    bench = make_enos_bench(config=EnosConfig(command_in_option=True))
+    bench = make_enos_bench(config=EnosConfig(command_in_option=True), heap=ROOMY)
     bench.burn(bench.static())
     bench.board.power_on()
     bench.online()
@@ -278,6 +279,18 @@ def test_a_refused_attach_has_its_reason(
     bench = make_enos_bench(modem=options)
     bench.board.power_on()
     bench.error(code, timeout_s=40)
+
+
+@pytest.mark.parametrize(
+    "burned", [{"modem": "none", "wifi_ssid": "bench"}, {"band": 20}], ids=["no-psk", "band"]
+)
+def test_what_cannot_be_is_said(make_enos_bench: MakeBench, burned: dict[str, object]) -> None:
+    """DTLS by the chip where MicroPython has no pre-shared keys, a band that no command is known
+    for: 224, for a person."""
+    bench = make_enos_bench()
+    bench.burn(bench.make_identity(**burned))
+    bench.board.power_on()
+    bench.halted_with(224)
 
 
 def test_a_burned_pin_opens_the_sim(make_enos_bench: MakeBench) -> None:

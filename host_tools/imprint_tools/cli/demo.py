@@ -46,7 +46,9 @@ from imprint_tools.report_parts import size_text
 @click.option(
     "--loss", type=click.FloatRange(0, 90), help="enos-coap: datagrams lost each way, in percent."
 )
-@click.option("--heap", type=HeapType(), help="MicroPython's heap; 96k, aliyun: 64k.")
+@click.option(
+    "--heap", type=HeapType(), help="MicroPython's heap; 96k, aliyun and enos-coap: 64k."
+)
 @click.option(
     "--reports", type=click.IntRange(1, 1000), default=3, show_default=True,
     help="Telemetry reports to wait for.",
