@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
-from enos_bench import DEVICE, DIALECTS, EnosBench
+from enos_bench import DEVICE, DIALECTS, LEAST, EnosBench
 from imprint_tools.localcloud.enos import EnosConfig
 from imprint_tools.virtual.devkit import State
 from imprint_tools.virtual.modem.air import Weather
@@ -18,7 +18,6 @@ MakeBench = Callable[..., EnosBench]
 
 LOSSY = Weather(loss=0.2)
 PIN = "4711"
-ROOMY = "80k"  # for an application, and for obeying commands
 
 APPLICATION = b"""
 state = {"lamp": 0}
@@ -42,7 +41,7 @@ def sampled(cases: Iterable[str], count: int) -> list[Any]:
 @pytest.mark.parametrize("family", DIALECTS)
 def test_mode_3_activates_and_reports(make_enos_bench: MakeBench, family: str) -> None:
     """A unit with its product's secret fetches its own once, keeps it and reports with it."""
-    bench = make_enos_bench(family=family)
+    bench = make_enos_bench(family=family, heap=LEAST.get(family, "64k"))
     bench.board.power_on()
     bench.wait("registered")
     bench.online()
@@ -56,7 +55,7 @@ def test_mode_3_activates_and_reports(make_enos_bench: MakeBench, family: str) -
 @pytest.mark.parametrize("family", sampled(DIALECTS, 2))
 def test_mode_2_needs_no_activation(make_enos_bench: MakeBench, family: str) -> None:
     """A unit with its own secret burned logs in with it, by one handshake."""
-    bench = make_enos_bench(family=family)
+    bench = make_enos_bench(family=family, heap=LEAST.get(family, "64k"))
     bench.burn(bench.static())
     bench.board.power_on()
     bench.online()
@@ -110,7 +109,7 @@ def test_a_fifth_of_all_datagrams_may_be_lost(make_enos_bench: MakeBench) -> Non
 
 def test_a_command_is_fetched_obeyed_and_answered(make_enos_bench: MakeBench) -> None:
     """What the cloud kept for the unit is named in a response; it fetches, applies, replies."""
-    bench = make_enos_bench(flash_content({"application.py": APPLICATION}), heap=ROOMY)
+    bench = make_enos_bench(flash_content({"application.py": APPLICATION}))
     bench.burn(bench.static())
     bench.board.power_on()
     bench.online()
@@ -127,7 +126,7 @@ def test_a_command_is_fetched_obeyed_and_answered(make_enos_bench: MakeBench) ->
 def test_a_command_may_come_with_the_response(make_enos_bench: MakeBench) -> None:
     """A command that comes whole in option 2102 needs no fetching; one that nobody handles is
     answered so, and malformed ones too."""
-    bench = make_enos_bench(config=EnosConfig(command_in_option=True), heap=ROOMY)
+    bench = make_enos_bench(config=EnosConfig(command_in_option=True))
     bench.burn(bench.static())
     bench.board.power_on()
     bench.online()
