@@ -59,7 +59,9 @@ ONLY = {
         "imprint.wire.mqtt",
     ),
     "azure-dps": (
-        "imprint.clouds.azure",
+        "imprint.clouds.azure_dps",
+        "imprint.clouds.azure_hub",
+        "imprint.clouds.azure_sas",
         "imprint.fields.azure_dps",
         "imprint.net.azure",
         "imprint.net.mqtt",
@@ -67,7 +69,9 @@ ONLY = {
         "imprint.wire.percent",
     ),
     "azure-edge": (
-        "imprint.clouds.azure",
+        "imprint.clouds.azure_edge",
+        "imprint.clouds.azure_hub",
+        "imprint.clouds.azure_sas",
         "imprint.fields.azure_edge",
         "imprint.net.azure",
         "imprint.net.mqtt",

@@ -51,9 +51,10 @@ _REGISTRATION_UNANSWERED = const(405)
 _CLOCK_SKEWED = const(441)
 _LOGIN_REFUSED = const(502)
 _FORBIDDEN = const(506)
+_HUB_REFUSED = const(507)
 _DEVICE_DISABLED = const(603)
 
-_DOUBTS_CLOCK = (_CERTIFICATE_DATE_WRONG, _CLOCK_SKEWED)
+_DOUBTS_CLOCK = (_CERTIFICATE_DATE_WRONG, _CLOCK_SKEWED, _HUB_REFUSED)
 
 # A message in the outbox: whether it was sent before, its id, its payload.
 _SENT = const(1)
@@ -190,7 +191,8 @@ class App:
         if self._session.NEEDS_CLOCK:
             from imprint.net import clock
 
-            # A certificate out of its dates may be a clock that a lying time server set.
+            # A certificate out of its dates may be a clock that a lying time server set; so may a
+            # token that a hub refuses.
             doubted = self._error is not None and self._error.code in _DOUBTS_CLOCK
             clock.ensure(self._identity.ntp_host, self.feed, doubted)
         try:
@@ -238,18 +240,17 @@ class App:
             self._session.poll(_IDLE_MS)
 
     def _wait(self) -> str:
-        error = self._error
-        floor_ms = error.wait_ms if error else 0
-        if error and error.code == _REGISTRATION_UNANSWERED:
-            floor_ms = _UNANSWERED_MS
-        floor_ms = max(floor_ms, self._session.rest_ms())
+        error = self._error  # None: the cloud has not enabled us, and there is nobody to report to
+        unanswered = error is not None and error.code == _REGISTRATION_UNANSWERED
+        floor_ms = max(_UNANSWERED_MS if unanswered else 0, self._session.rest_ms())
         wait_ms = self._backoff.next_ms(floor_ms)
         port.emit("wait", ms=wait_ms)
         until = port.ticks_add(port.ticks_ms(), wait_ms)
         while port.ticks_diff(until, port.ticks_ms()) > 0:
             self.feed()
-            self._sample_if_due()
-            self._keep()
+            if error:
+                self._sample_if_due()
+                self._keep()
             port.sleep_ms(min(_IDLE_MS, max(0, port.ticks_diff(until, port.ticks_ms()))))
         return o.ELAPSED
 

@@ -24,7 +24,6 @@ class ImprintError(Exception):
     the original errno, CONNACK or reply code, or None."""
 
     retry = False
-    wait_ms = 0  # at least, before the next attempt: what the peer asked for
 
     def __init__(self, code: int, detail: str = "", number: int | None = None) -> None:
         super().__init__(detail)

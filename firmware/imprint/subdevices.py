@@ -33,16 +33,16 @@ MOST = const(200)  # online through one gateway, by the vendor's limits page
 _TEXT_MAX = const(65_535)  # bytes: what an offset can hold
 _LINE_MAX = const(512)  # bytes
 
-# Flags. The first three are kept on flash.
+# Flags. The first two are kept on flash.
 ISSUED = const(1)  # the record has a secret
-BOUND = const(2)  # the cloud has it in this gateway's topology
-DELETED = const(4)  # by the cloud: it is not made anew, until the text is another one
+DELETED = const(2)  # by the cloud: it is not made anew, until the text is another one
+BOUND = const(4)  # in this gateway's topology, as far as is known; at a start who has a secret is
 RETRIED = const(8)  # once more after a refusal that may have been a misunderstanding
 ONLINE = const(16)
 REFUSED = const(32)  # by the cloud, for good as far as this connection is concerned
 DISABLED = const(64)  # by the cloud
 SILENT = const(128)  # its driver got no answer when it was last polled
-_KEPT = const(7)
+_KEPT = const(3)
 
 # errors.py
 _SUBDEVICES_WRONG = const(106)
@@ -69,7 +69,9 @@ class Subdevices:
         for at in range(len(self._offsets)):
             record = self._record(at)
             if record:
-                self.flags[at] = record[0] & _KEPT
+                self.flags[at] = record[0]
+            if self.has_secret(at):
+                self.flags[at] |= BOUND
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -123,17 +125,14 @@ class Subdevices:
                 raise SetupError(_SUBDEVICE_NOT_STORED, self.name(at)[1])
         self.flags[at] = self.flags[at] & ~_KEPT | kept
 
-    def forget(self, at: int, secret: bool = False) -> None:
-        """It is not in the topology any more; or its secret is wrong, and with it all."""
-        record = self._record(at)
-        if record:
+    def forget(self, at: int) -> None:
+        """What was issued is of no use any more."""
+        if self._record(at):
             try:
                 self._store.remove(self._file(at))
             except OSError as error:
                 raise SetupError(_SUBDEVICE_NOT_STORED, self.name(at)[1], error.errno)
-            self.flags[at] &= ~_KEPT
-            if record[1] and not secret:
-                self.keep(at, record[1])
+        self.flags[at] &= ~(_KEPT | BOUND)
 
     def table(self, name: str) -> "list[str]":
         """The words of that table's line behind its name: driver and points."""

@@ -21,6 +21,8 @@ from imprint_tools import boards, flash, image, inject, runtime
 from imprint_tools.demo_aliyun import AliyunWorld
 from imprint_tools.demo_azure import AzureDpsWorld, AzureEdgeWorld
 from imprint_tools.demo_enos import KITS, EnosWorld
+from imprint_tools.demo_gateway import SUBDEVICES_MAX as SUBDEVICES_MAX
+from imprint_tools.demo_gateway import GatewayWorld
 from imprint_tools.demo_world import World
 from imprint_tools.device_errors import DeviceErrorInfo
 from imprint_tools.errors import ImprintError, JourneyFailedError
@@ -35,7 +37,8 @@ from imprint_tools.virtual.board import Board
 from imprint_tools.virtual.network import AccessPoint
 
 WORLDS: dict[str, type[World]] = {
-    world.JOURNEY: world for world in (AliyunWorld, EnosWorld, AzureDpsWorld, AzureEdgeWorld)
+    world.JOURNEY: world
+    for world in (AliyunWorld, EnosWorld, GatewayWorld, AzureDpsWorld, AzureEdgeWorld)
 }
 """What there is to travel in, by journey."""
 
@@ -69,8 +72,9 @@ class Plan:
     """What to take on the journey. `heap` is MicroPython's with its suffix, as `64k`.
 
     `chip`, but where a modem decides on the kit. `registration` is for `aliyun`. `modem`, with
-    which goes a kit, `secure_mode` and `loss` (of datagrams, in percent) are for `enos-coap`. Each
-    world's OPTIONS are those that it has a use for.
+    which goes a kit, `secure_mode` and `loss` (of datagrams, in percent) are for `enos-coap`;
+    `subdevices` and `certificate` (the edge applies for one) for `enos-gateway`. Each world's
+    OPTIONS are those that it has a use for.
     """
 
     journey: str = AliyunWorld.JOURNEY
@@ -79,6 +83,8 @@ class Plan:
     modem: str = "nrf91"
     secure_mode: int = 3
     loss: float = 0.0
+    subdevices: int = 20
+    certificate: bool = False
     heap: str | None = None
     """None: what the journey needs."""
     reports: int = 3

@@ -12,7 +12,7 @@ from imprint_tools import identities
 from imprint_tools.demo_world import INTERVAL_S, MakeBoard, Tally, World
 from imprint_tools.identities import Identity
 from imprint_tools.journey import Party
-from imprint_tools.localcloud.aliyun import AliyunCloud
+from imprint_tools.localcloud.aliyun.cloud import AliyunCloud
 from imprint_tools.recorder import Recorder
 from imprint_tools.virtual.board import Board
 from imprint_tools.virtual.network import AccessPoint

@@ -15,7 +15,7 @@ from imprint_tools.demo_factory import DemoFactory
 from imprint_tools.demo_world import INTERVAL_S, MakeBoard, Tally, World
 from imprint_tools.identities import Identity
 from imprint_tools.journey import Party
-from imprint_tools.localcloud.azure import AzureCloud
+from imprint_tools.localcloud.azure.cloud import AzureCloud
 from imprint_tools.paths import examples_dir
 from imprint_tools.recorder import Recorder
 from imprint_tools.virtual.board import Board
@@ -122,8 +122,9 @@ class AzureWorld(World):
                 if mid:
                     self.recorder.acknowledged.add(str(int(mid, 16)))
                 alert = event["properties"].get("temperatureAlert")
-                via = f" by way of {event['via'][0]}" if event["via"] else ""
-                say(CLOUD, CLOUD, f"telemetry {event['body']}, temperatureAlert={alert}{via}")
+                via = f" via {event['via'][0]}" if event["via"] else ""
+                values = ", ".join(f"{k} {v}" for k, v in sorted(event["body"].items()))
+                say(CLOUD, CLOUD, f"telemetry{via}: {values}; temperatureAlert {alert}")
             case "desired":
                 say(CLOUD, BOARD, f"desired properties, version {event['version']}")
             case "reported":

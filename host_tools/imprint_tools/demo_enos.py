@@ -11,7 +11,7 @@ from imprint_tools import boards, identities
 from imprint_tools.demo_world import INTERVAL_S, MakeBoard, Tally, World
 from imprint_tools.identities import Identity
 from imprint_tools.journey import Party
-from imprint_tools.localcloud.enos import EnosCloud
+from imprint_tools.localcloud.enos.cloud import EnosCloud
 from imprint_tools.recorder import Recorder
 from imprint_tools.virtual.board import Board
 from imprint_tools.virtual.modem.air import Weather

@@ -21,7 +21,7 @@ from imprint_tools.factory.client import StationClient
 from imprint_tools.factory.config import SERVER_CA, FactoryConfig, Service
 from imprint_tools.factory.server import Factory
 from imprint_tools.issuer import Authority
-from imprint_tools.localcloud.azure import AzureCloud
+from imprint_tools.localcloud.azure.cloud import AzureCloud
 from imprint_tools.secret import Secret
 
 _ORGANISATION = "acme"

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import dtls_minimum as minimum
 from cell_lab import DEVICE, Trip, travel
 from dtls_minimum import CBC_SHA256, CCM_8, Ways
-from imprint_tools.localcloud import enos_messages as messages
 from imprint_tools.localcloud.dtls import PSK_CBC_SHA256, PSK_CCM_8
+from imprint_tools.localcloud.enos import messages
 from lab import Lab
 from measure import Figure, Row, Section
 

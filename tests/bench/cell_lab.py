@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imprint_tools import identities, image
-from imprint_tools.localcloud.enos import EnosCloud, EnosConfig
+from imprint_tools.localcloud.enos.cloud import EnosCloud, EnosConfig
 from imprint_tools.monitor import Decoder, Event
 from imprint_tools.paths import firmware_dir
 from imprint_tools.virtual.board import Board

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from imprint_tools import boards, identities, image
 from imprint_tools.identities import Identity
-from imprint_tools.localcloud.aliyun import AliyunCloud
+from imprint_tools.localcloud.aliyun.cloud import AliyunCloud
 from imprint_tools.monitor import Decoder, Event
 from imprint_tools.paths import firmware_dir
 from imprint_tools.virtual.board import Board

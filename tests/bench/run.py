@@ -26,6 +26,7 @@ import heap
 import issuing
 import modem_heap
 import nvs_images
+import provisioning
 import sizes
 import telemetry
 from lab import Lab
@@ -45,6 +46,7 @@ SECTIONS = {
     "air": air_bytes.measure,
     "modem-heap": modem_heap.measure,
     "at": at_line.measure,
+    "azure": provisioning.measure,
     "factory": factory.measure,
     "issuing": issuing.measure,
 }

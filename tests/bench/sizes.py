@@ -27,6 +27,19 @@ _ROOTS = {
         "imprint.fields.enos_coap",
         "imprint.net.coap_session",
     ),
+    "azure-dps": (
+        "imprint.app",
+        "imprint.clouds.azure_dps",
+        "imprint.clouds.azure_dps_registration",
+        "imprint.fields.azure_dps",
+        "imprint.net.azure_session",
+    ),
+    "azure-edge": (
+        "imprint.app",
+        "imprint.clouds.azure_edge",
+        "imprint.fields.azure_edge",
+        "imprint.net.azure_session",
+    ),
 }
 _DIALECTS = "imprint/modem/dialects/"
 _SHARED = {f"{_DIALECTS}{name}.mpy" for name in ("__init__", "common")}
@@ -63,16 +76,25 @@ def measure(_lab: Lab) -> Section:
             Figure.of([sum(enos.values())]),
         ),
         *_by_size(enos),
+        *_whole(modules, "azure-dps"),
+        *_by_size({p: n for p, n in modules["azure-dps"].items() if "azure" in p}),
+        *_whole(modules, "azure-edge"),
         *_by_size(dialects, aim=f"<= {4 * _KIB:,}"),
     ]
     return Section(
         "Firmware of the journeys, bytes of .mpy (mpy-cross -O2)",
         "All that a unit of the journey can import, without boot.py and main.py, which are "
-        "source. Aliyun needs umqtt.simple beside it, which official ESP32 builds have frozen in; "
+        "source. MQTT needs umqtt.simple beside it, which official ESP32 builds have frozen in; "
         "enos-coap needs one of the modems' dialects, which stand last.",
         tuple(rows),
-        {"modules": aliyun, "enos-coap": enos, "dialects": dialects},
+        {"modules": aliyun, "dialects": dialects}
+        | {name: modules[name] for name in ("enos-coap", "azure-dps", "azure-edge")},
     )
+
+
+def _whole(modules: Mapping[str, Mapping[str, int]], name: str) -> list[Row]:
+    found = modules[name]
+    return [Row(f"{name}: all {len(found)} modules", "B", Figure.of([sum(found.values())]))]
 
 
 def _by_size(modules: Mapping[str, int], aim: str = "") -> list[Row]:

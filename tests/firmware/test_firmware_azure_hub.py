@@ -205,6 +205,7 @@ class TestDownlink(unittest.TestCase):
             b"$iothub/methods/POST/m/",
             b"$iothub/methods/POST/%ff/?$rid=1",
             b"$iothub/methods/POST/%zz/?$rid=1",
+            b"$iothub/methods/POST/%-1/?$rid=1",
             b"devices/dev-0001/messages/devicebound/%24.mid=%ff",
         ):
             self.check(("other", topic), topic)

@@ -175,9 +175,7 @@ class TestRequests(unittest.TestCase):
         """Topics name the product first."""
         unit = _identity()
         self.assertEqual(b"/sys/KV315idW/tPbZGCdmaE/a/b", enos_mqtt.topic(unit, "a/b"))
-        self.assertEqual(
-            b"/ext/session/KV315idW/tPbZGCdmaE/x", enos_mqtt.session_topic(unit, "x")
-        )
+        self.assertEqual(b"/ext/session/KV315idW/tPbZGCdmaE/x", enos_mqtt.session_topic(unit, "x"))
 
 
 class TestDownlink(unittest.TestCase):

@@ -31,9 +31,7 @@ class TestRequest(unittest.TestCase):
         )
         actual = http.request("POST", "api.example", "/a?b=c", {"B": "2", "A": "1"}, b"{}")
         self.assertEqual(expected, actual)
-        self.assertEqual(
-            b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", http.request("GET", "h", "/", {})
-        )
+        self.assertEqual(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", http.request("GET", "h", "/", {}))
         self.assertIn(b"Content-Length: 0", http.request("POST", "h", "/", {}))
 
     def test_injection(self):

@@ -78,6 +78,15 @@ class TestConnect(unittest.TestCase):
         self.assertTrue(mqtt.Client(request, b"", print, 1).connect())
         self.assertEqual(0xC0, script.said[9])
 
+    def test_no_password(self):
+        """Who proves itself by a certificate sends no password, and no flag for one (3.1.2.9)."""
+        mqtt.Stream = script = Script(_CONNACK)
+        request = ConnectRequest("h", 1, b"cid", b"user", None, 60)
+        mqtt.Client(request, b"", print, 1).connect()
+        self.assertEqual(
+            b"\x10\x15\x00\x04MQTT\x04\x82\x00\x3c\x00\x03cid\x00\x04user", script.said
+        )
+
     def test_refused(self):
         """A CONNACK other than 0 raises umqtt.simple's own exception with the code."""
         mqtt.Stream = Script(b"\x20\x02\x00\x04")
@@ -103,6 +112,27 @@ class TestConnect(unittest.TestCase):
         request = ConnectRequest("h", 1, b"c", b"u", Secret(b"p"), 60)
         with raises(ProtocolError, 320):
             mqtt.Client(request, b"", print, 1).connect()
+
+
+class TestTaking(unittest.TestCase):
+    def test_a_topic_that_is_too_long(self):
+        """It is drained and acknowledged with its payload: one message must not end them all."""
+        topic = b"t" * 1025
+        packet = b"\x32" + b"\x8a\x08" + len(topic).to_bytes(2, "big") + topic + b"\x00\x09hello"
+        self.assertEqual(1034, len(packet) - 3)
+        client, script, messages = connected(packet + b"\x30\x05\x00\x01xab")
+        client.wait_msg()
+        client.wait_msg()
+        self.assertEqual([(b"x", b"ab")], messages)
+        self.assertEqual(b"\x40\x02\x00\x09", script.said)
+        self.assertEqual(1, client.dropped)
+
+    def test_what_is_not_taken_in(self):
+        """It is not acknowledged, so that the broker sends it again."""
+        client, script, _ = connected(b"\x32\x07\x00\x01x\x00\x09ab")
+        client.set_callback(lambda topic, payload: False)
+        client.wait_msg()
+        self.assertEqual(b"", script.said)
 
 
 class TestPublish(unittest.TestCase):

@@ -83,6 +83,11 @@ class TestTable(unittest.TestCase):
             if state != o.HALT:
                 self.assertIn(o.ONLINE, _reach(state))
 
+    def test_not_yet(self):
+        """A unit that its cloud has not enabled waits, and asks again: nobody has to reset it."""
+        self.assertEqual(o.WAIT, o.next_state(o.REGISTER, o.NOT_YET))
+        self.assertIn(o.REGISTER, _reach(o.WAIT))
+
     def test_rolled_back(self):
         """An older credential is tried after a pause, without registering."""
         self.assertEqual(o.WAIT, o.next_state(o.CONNECT, o.ROLLED_BACK))

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from azurerest import token
-from imprint_tools.localcloud import azure_pki
-from imprint_tools.localcloud.azure import AzureCloud
+from imprint_tools.localcloud.azure import pki as azure_pki
+from imprint_tools.localcloud.azure.cloud import AzureCloud
 from rawmqtt import RawClient
 
 DPS_HOST = "global.azure-devices-provisioning.net"

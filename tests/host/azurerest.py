@@ -13,7 +13,7 @@ from http.client import HTTPSConnection
 from typing import Any
 from urllib.parse import quote
 
-from imprint_tools.localcloud.azure import AzureCloud
+from imprint_tools.localcloud.azure.cloud import AzureCloud
 
 WAIT_S = 10.0
 
@@ -38,6 +38,8 @@ class _Loopback(HTTPSConnection):
 
     def connect(self) -> None:
         plain = socket.create_connection(self._target, WAIT_S)
+        # Header and body are two segments; without this each request takes 40 ms more.
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock = self._tls.wrap_socket(plain, server_hostname=self.host)
 
 

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -268,10 +268,6 @@ class Page:
     def without_scripts(self, off: bool = True) -> None:
         """As a browser that has JavaScript turned off."""
         self.call("Emulation.setScriptExecutionDisabled", value=off)
-
-    def cookies(self) -> list[Mapping[str, Any]]:
-        found: list[Mapping[str, Any]] = self.call("Network.getCookies")["cookies"]
-        return found
 
     def screenshot(self, path: Path) -> None:
         """The whole page, as PNG."""

@@ -11,8 +11,8 @@ import time
 from typing import Any
 
 from imprint_tools.localcloud.coap_codec import Kind, Message, dump, parse
-from imprint_tools.localcloud.enos import EnosCloud
-from imprint_tools.localcloud.enos_auth import psk
+from imprint_tools.localcloud.enos.auth import psk
+from imprint_tools.localcloud.enos.cloud import EnosCloud
 from imprint_tools.secret import Secret
 from mbedtls.exceptions import TLSError
 from mbedtls.tls import (

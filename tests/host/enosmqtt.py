@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from imprint_tools.localcloud.enos import EnosCloud
+from imprint_tools.localcloud.enos.cloud import EnosCloud
 from imprint_tools.secret import Secret
 from rawmqtt import RawClient
 

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 import httpx
-from imprint_tools.localcloud.enos import EnosCloud
+from imprint_tools.localcloud.enos.cloud import EnosCloud
 from imprint_tools.secret import Secret
 
 TOKEN = "/apim-token-service/v2.0/token/"  # noqa: S105 - a path

@@ -13,7 +13,7 @@ import httpx
 from imprint_tools.factory.config import FactoryConfig, Service
 from imprint_tools.factory.server import Factory
 from imprint_tools.issuer import Authority
-from imprint_tools.localcloud.azure import AzureCloud, AzureConfig
+from imprint_tools.localcloud.azure.cloud import AzureCloud, AzureConfig
 from imprint_tools.secret import Secret
 
 PASSPHRASE = Secret("a passphrase for tests")
@@ -42,7 +42,9 @@ class Lab:
         """A browser without JavaScript, or a program with a token."""
         headers = {"Authorization": f"Bearer {token.reveal().decode()}"} if token else {}
         context = ssl.create_default_context(cafile=self.ca)
-        return httpx.Client(base_url=self.url, verify=context, headers=headers, timeout=WAIT_S)
+        return httpx.Client(
+            base_url=self.url, verify=context, headers=headers, timeout=WAIT_S, trust_env=False
+        )
 
 
 def make_authority(folder: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from imprint_tools.control.azure_dps import DpsClient, x509_enrolment
 from imprint_tools.control.azure_rest import AzureRest, ServiceConnection
 from imprint_tools.errors import ServiceError, ServiceUnavailableError
 from imprint_tools.issuer import Authority
-from imprint_tools.localcloud.azure import AzureCloud
-from imprint_tools.localcloud.azure_faults import Trouble
+from imprint_tools.localcloud.azure.cloud import AzureCloud, AzureConfig
+from imprint_tools.localcloud.azure.faults import Trouble
 from imprint_tools.secret import Secret
 
 KEY = base64.b64encode(bytes(range(32))).decode()
@@ -196,6 +197,17 @@ def test_patience_has_an_end(cloud: AzureCloud, tmp_path: Path, waits: Waits) ->
     client.close()
 
 
+def test_a_wait_can_be_broken_off(cloud: AzureCloud, tmp_path: Path) -> None:
+    """Who stops does not wait out a throttle."""
+    stopped = threading.Event()
+    stopped.set()
+    client = factorylab.service(tmp_path / "c", cloud).dps(wait=stopped.wait)
+    cloud.faults.service.append(Trouble(429001, 60))
+    with pytest.raises(ServiceUnavailableError, match="told to stop"):
+        client.get("nobody")
+    client.close()
+
+
 def test_a_refusal_is_not_tried_again(cloud: AzureCloud, dps: DpsClient, waits: Waits) -> None:
     """A status of the 400 family is told with Azure's own code."""
     cloud.faults.service.append(Trouble(400004))
@@ -223,8 +235,6 @@ def test_a_server_that_is_not_verified_gets_nothing(
     tmp_path: Path, variant: str, waits: Waits
 ) -> None:
     """Refused at once, each time, and before a token is sent."""
-    from imprint_tools.localcloud.azure import AzureConfig
-
     with AzureCloud(tmp_path / "cloud", AzureConfig(certificate=variant)) as bad:
         client = factorylab.service(tmp_path / "c", bad).dps(wait=waits)
         with pytest.raises(ServiceError, match="not verified"):

@@ -13,7 +13,7 @@ from imprint.errors import SetupError
 from imprint.identity import build
 from imprint_tools import attachments, azure_identity, identities
 from imprint_tools.errors import IdentityError
-from imprint_tools.localcloud import azure_pki
+from imprint_tools.localcloud.azure import pki as azure_pki
 from imprint_tools.secret import Secret
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors/azure.json").read_text())

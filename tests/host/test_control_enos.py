@@ -18,10 +18,10 @@ from enosmqtt import EnosClient as Device
 from imprint_tools import certificates
 from imprint_tools.control.enos import Created, EnosClient, Failed, NewDevice
 from imprint_tools.errors import ClockSkewError, ServiceError, ServiceUnavailableError
-from imprint_tools.localcloud.enos import EnosCloud, EnosConfig, EnosProduct
-from imprint_tools.localcloud.enos_config import EnosLimits
-from imprint_tools.localcloud.enos_records import DEVICES_RIGHT, GATEWAY
-from imprint_tools.localcloud.enos_registry import ORGANISATION
+from imprint_tools.localcloud.enos.cloud import EnosCloud, EnosConfig, EnosProduct
+from imprint_tools.localcloud.enos.config import EnosLimits
+from imprint_tools.localcloud.enos.records import DEVICES_RIGHT, GATEWAY
+from imprint_tools.localcloud.enos.registry import ORGANISATION
 from imprint_tools.localcloud.faults import FOREVER
 from imprint_tools.secret import Secret
 

@@ -1,4 +1,4 @@
-"""The whole way through the portal, as a person with a real browser goes it.
+"""The whole way through the portal, as a person with a real browser goes it, with a real unit.
 
 `IMPRINT_SCREENSHOTS=FOLDER` keeps pictures of its pages.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 import os
@@ -15,16 +16,20 @@ from typing import Any
 
 import factorylab
 import pytest
-from azuredevice import DpsDevice, HubDevice
 from chromium import Browser, Page
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from factorylab import PASSWORD, Lab
-from imprint_tools import labels
+from imprint_tools import boards, identities, image, labels
 from imprint_tools.factory.client import Enrolled, StationClient
-from imprint_tools.localcloud.azure import AzureConfig
+from imprint_tools.localcloud.azure.cloud import AzureConfig
+from imprint_tools.paths import firmware_dir
+from imprint_tools.virtual.board import Board
+from imprint_tools.virtual.network import AccessPoint
 from PIL import Image
 
+WIFI = {"wifi_ssid": "bench", "wifi_password": "correct horse"}
+FIRST_POWER_S = 60.0
 WIDTH, HEIGHT = 640, 480  # of the camera
 MARK = "north <b>hall</b>"
 
@@ -49,7 +54,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
 
 def enrol(lab: Lab, folder: Path) -> Enrolled:
     with StationClient(lab.url, lab.ca, lab.station) as station:
-        return station.enrol(folder, {"wifi_ssid": "bench"})
+        return station.enrol(folder, {**WIFI, "interval_s": 1})
 
 
 def key_pin(server: Path) -> str:
@@ -68,10 +73,6 @@ def video(path: Path, unit_id: str) -> Path:
     head = f"YUV4MPEG2 W{WIDTH} H{HEIGHT} F10:1 Ip A1:1 C420jpeg\n".encode()
     path.write_bytes(head + (b"FRAME\n" + frame.tobytes() + chroma) * 3)
     return path
-
-
-def certificate(unit: Enrolled) -> tuple[Path, Path]:
-    return unit.identity.parent / "client_cert.pem", unit.identity.parent / "client_key.pem"
 
 
 def at(page: Page) -> str:
@@ -165,31 +166,42 @@ def activate(page: Page, lab: Lab, unit: Enrolled, shot: Shots) -> None:
 
 
 def come_alive(page: Page, lab: Lab, unit: Enrolled, shot: Shots) -> None:
+    """A blank board gets firmware and identity, and its first power."""
     page.evaluate("window.loadedOnce = true")
-    with DpsDevice(lab.cloud, unit.id, certificate(unit)) as device:
-        assert device.enter() == 0
-        _, answer = device.provision()
-    assert answer["status"] == "assigned"
-    page.wait_for("document.querySelectorAll('.steps .done').length === 4")
-    assert page.evaluate("window.loadedOnce")  # the page was not loaded again
-    with HubDevice(lab.cloud, unit.id, certificate=certificate(unit)) as device:
-        assert device.enter() == 0
-        assert device.tell(b'{"temperature": 21.5}')
-        lab.cloud.event_log.wait("telemetry", timeout_s=factorylab.WAIT_S, device_id=unit.id)
+    with powered(lab, unit):
+        lab.cloud.event_log.wait("telemetry", timeout_s=FIRST_POWER_S, device_id=unit.id)
         page.wait_for("document.querySelectorAll('.steps .done').length === 5")
-        page.wait_for("!document.querySelector('#progress[data-refresh]')")
-        page.goto(f"{lab.url}/units/{unit.id}")
         assert "Connected" in page.text("dl")
+        assert page.evaluate("window.loadedOnce")  # the page was not loaded again
         shot(page, "unit")
     twin = lab.cloud.twin(unit.id)
     assert twin["tags"] == {"site": MARK} and twin["desired"]["interval_s"] == 5
+
+
+@contextlib.contextmanager
+def powered(lab: Lab, unit: Enrolled) -> Iterator[None]:
+    """A virtual board that runs 32-bit MicroPython with 96 kB, and reaches the cloud by Wi-Fi."""
+    kind = boards.load("esp32-generic")
+    vfs = image.build_vfs(kind, firmware_dir())
+    segments = image.layout(kind, firmware=image.virtual_firmware(kind), vfs=vfs)
+    entries = identities.load_one(unit.identity).entries()
+    air = AccessPoint(WIFI["wifi_ssid"], WIFI["wifi_password"], lab.cloud.endpoints)
+    place = unit.identity.parent / "board"
+    with Board(place, doors=(), access_point=air, heap="96k") as board:
+        board.power_off()
+        with board.flash.path.open("r+b") as flash:
+            flash.write(image.merge(segments).ljust(kind.flash_size, b"\xff"))
+            flash.seek(kind.nvs.offset)
+            flash.write(image.build_nvs(entries, kind.nvs.size))
+        board.power_on()
+        yield
 
 
 def take_out_of_service(page: Page, lab: Lab, unit: Enrolled, shot: Shots) -> None:
     for action, state in (("disable", "disabled"), ("enable", "active")):
         with page.leaving():
             page.click(f"form[action$='/{action}'] button")
-        assert page.text(".title .state") == state
+        assert page.text("#live .state") == state
     hub = lab.cloud.devices
     assert any(one["device_id"] == unit.id for one in hub())
     with page.leaving():
@@ -198,7 +210,7 @@ def take_out_of_service(page: Page, lab: Lab, unit: Enrolled, shot: Shots) -> No
     shot(page, "decommission")
     with page.leaving():
         page.click("main form button")
-    assert page.text(".title .state") == "decommissioned"
+    assert page.text("#live .state") == "decommissioned"
     assert not any(one["device_id"] == unit.id for one in hub())
     page.goto(f"{lab.url}/trail")
     assert "certificate revoked" in page.text()
@@ -224,7 +236,7 @@ def without_scripts_on_a_phone(browser: Browser, lab: Lab, unit: Enrolled, shot:
     page.type("#json", '{"tags": {"place": {"hall": 1}}, "properties": {"desired": {}}}')
     with page.leaving():
         page.click("main form button")
-    assert page.text(".title .state") == "active"
+    assert page.text("#live .state") == "active"
     shot(page, "phone-unit")
     with page.leaving():
         page.click(".who button")

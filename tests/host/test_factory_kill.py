@@ -23,7 +23,7 @@ from imprint_tools.factory.client import Enrolled, StationClient
 from imprint_tools.factory.people import People
 from imprint_tools.issuer import Authority
 from imprint_tools.ledger import ENROLLED, open_ledger
-from imprint_tools.localcloud.azure import AzureCloud, AzureConfig
+from imprint_tools.localcloud.azure.cloud import AzureCloud, AzureConfig
 
 STATIONS = 4
 

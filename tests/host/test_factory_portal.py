@@ -17,8 +17,8 @@ from imprint_tools.factory.activation import Activation
 from imprint_tools.factory.client import StationClient
 from imprint_tools.factory.web import HEADERS, Limits
 from imprint_tools.ledger import ACTIVE, DECOMMISSIONED, DISABLED, ENROLLED, Ledger, new_id
-from imprint_tools.localcloud.azure import AzureConfig
-from imprint_tools.localcloud.azure_faults import Trouble
+from imprint_tools.localcloud.azure.cloud import AzureConfig
+from imprint_tools.localcloud.azure.faults import Trouble
 from starlette.exceptions import HTTPException
 
 XSS = "\"><script>alert(1)</script>'"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +19,16 @@ from cryptography.x509.oid import NameOID
 from factorylab import Lab, serving
 from imprint_tools import identities, labels
 from imprint_tools.control.azure_dps import x509_enrolment
-from imprint_tools.errors import StationError
+from imprint_tools.errors import ServiceError, StationError
 from imprint_tools.factory.activation import Activation
 from imprint_tools.factory.client import StationClient
 from imprint_tools.factory.enroller import Enroller
 from imprint_tools.factory.people import People, Station
+from imprint_tools.factory.server import ensure_certificate
 from imprint_tools.issuer import Authority
 from imprint_tools.ledger import ENROLLED, ISSUED, Issued, Ledger, new_id, open_ledger
-from imprint_tools.localcloud.azure import AzureCloud
-from imprint_tools.localcloud.azure_faults import Trouble
+from imprint_tools.localcloud.azure.cloud import AzureCloud
+from imprint_tools.localcloud.azure.faults import Trouble
 from imprint_tools.secret import Secret
 
 FIELDS = {"wifi_ssid": "bench", "wifi_password": "bench password"}
@@ -336,6 +339,57 @@ def test_a_kill_between_two_steps(
         assert list(stored(cloud)) == [unit.id]
 
 
+def test_one_bad_enrolment_does_not_keep_the_others_out(
+    shared: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bulk that is refused whole is made one by one; only the bad one is refused."""
+    ledger, station = shared.factory.ledger, shared.factory.people.stations()[0]
+    made = [ledger.reserve(station.id, station.organisation_id, f"{KEY}-bulk-{n}") for n in (1, 2)]
+    with Authority.open(shared.factory.config.authority, factorylab.PASSPHRASE) as authority:
+        good = issued_to(authority, made[0].id, csr(made[0].id))
+    with DpsOf(shared.cloud) as dps:
+
+        class Strict:
+            """DPS, if it read all of a bulk before it does any of it."""
+
+            def create(self, entries: list[dict[str, Any]]) -> Any:
+                if "no certificate" in str(entries):
+                    raise refusal
+                return dps.create(entries)
+
+        refusal = ServiceError("400 a certificate cannot be read")
+        refusal.status = 400
+        enroller = Enroller(ledger, Strict(), shared.factory.activation)  # type: ignore[arg-type]
+        batch = [replace(made[0], **vars(good)), replace(made[1], certificate="no certificate")]
+        with monkeypatch.context() as patch:
+            patch.setattr(Ledger, "in_state", lambda *_: batch)
+            refused: dict[str, str] = {}
+            patch.setattr(Ledger, "refuse", lambda _, name, why: refused.update({name: why}))
+            assert enroller.enrol_some()
+    assert list(refused) == [made[1].id] and "cannot be read" in refused[made[1].id]
+    assert made[0].id in stored(shared.cloud) and made[1].id not in stored(shared.cloud)
+
+
+def test_a_torn_server_certificate_is_made_anew(shared: Lab, tmp_path: Path) -> None:
+    """A key that does not fit, a certificate for other names, or half a file."""
+    config = replace(shared.factory.config, folder=tmp_path)
+    with Authority.open(config.authority, factorylab.PASSPHRASE) as authority:
+        found = []
+        for damage in ("nothing", "nothing at all", "key", "file", "names"):
+            if damage == "key":
+                other = authority.issue_server(names=["localhost"], renew=True)
+                (tmp_path / "server.key").write_bytes(other.key_pem.reveal())
+            elif damage == "file":
+                (tmp_path / "server.pem").write_bytes(b"-----BEGIN CERTIFICATE-----\n")
+            elif damage == "names":
+                config = replace(config, names=("localhost", "127.0.0.1"))
+            ensure_certificate(config, authority)
+            found.append((tmp_path / "server.pem").read_bytes())
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(tmp_path / "server.pem", tmp_path / "server.key")
+    assert found[0] == found[1] and len(set(found)) == 4
+
+
 def test_one_server_a_folder(shared: Lab) -> None:
     """A second one is told so."""
     with pytest.raises(Exception, match="runs in"):
@@ -357,7 +411,7 @@ def test_enrolments_go_ten_at_a_time(tmp_path: Path) -> None:
                 unit = ledger.reserve(station.id, station.organisation_id, f"{KEY}-{number}")
                 ledger.issue(unit.id, issued_to(authority, unit.id, csr(unit.id)))
             enroller = Enroller(ledger, dps, Activation(ledger, dps, {}, authority))
-            assert [enroller.enrol_some() for _ in range(4)] == [True, True, True, False]
+            assert [enroller.enrol_some() for _ in range(2)] == [True, False]
         assert ledger.counts() == {ENROLLED: 25} and len(stored(cloud)) == 25
         posts = (tmp_path / "azure/events.jsonl").read_text().count('"path":"/enrollments"')
         assert posts == 3

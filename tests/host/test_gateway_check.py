@@ -21,7 +21,7 @@ from imprint_tools import certificates, chain_check, gateway_check
 from imprint_tools.certificates import Purpose
 from imprint_tools.errors import TrustAnchorError
 from imprint_tools.gateway_check import Port
-from imprint_tools.localcloud.azure import AzureCloud, AzureConfig, GatewayConfig
+from imprint_tools.localcloud.azure.cloud import AzureCloud, AzureConfig, GatewayConfig
 from test_cli import imprint
 from tls_servers import HOST
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import postgresql
+import psycopg
 import pytest
 from imprint_tools import ledger_schema
 from imprint_tools.errors import LedgerError
@@ -32,11 +35,39 @@ from sqlalchemy import inspect
 CERTIFICATE = Issued("PEM", "01", "AB")
 
 
+DATABASES = ["sqlite", "postgresql"] if postgresql.programs() else ["sqlite"]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """A PostgreSQL's URL."""
+    with postgresql.running() as url:
+        yield url
+
+
+@pytest.fixture(params=DATABASES)
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
+    """An empty one, in each kind of data base that this machine has."""
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    if request.param == "postgresql":
+        url = make_database(request.getfixturevalue("server"))
+    opened = open_ledger(url)
+    yield opened
+    opened.close()
+
+
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
+def sqlite(tmp_path: Path) -> Iterator[Ledger]:
     opened = open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
     yield opened
     opened.close()
+
+
+def make_database(server: str) -> str:
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(server % "postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return server % name
 
 
 @pytest.fixture
@@ -68,10 +99,9 @@ def test_the_tables_are_what_the_steps_leave(ledger: Ledger) -> None:
     assert set(found.get_table_names()) - {"sqlite_sequence"} == set(ledger_schema.metadata.tables)
 
 
-def test_steps_run_once_and_whole(tmp_path: Path) -> None:
+def test_steps_run_once_and_whole(ledger: Ledger) -> None:
     """A step that fails leaves nothing behind, and runs when it is mended; the others stay."""
-    url = f"sqlite:///{tmp_path / 'ledger.db'}"
-    opened = open_ledger(url)
+    opened = ledger
     broken = (*ledger_schema.STEPS, "CREATE TABLE extra (a TEXT); CREATE TABLE extra (a TEXT)")
     with pytest.raises(Exception, match="already exists"):
         ledger_schema.migrate(opened.engine, broken)
@@ -80,14 +110,13 @@ def test_steps_run_once_and_whole(tmp_path: Path) -> None:
     ledger_schema.migrate(opened.engine, mended)
     ledger_schema.migrate(opened.engine, mended)
     assert inspect(opened.engine).has_table("extra")
-    opened.close()
     with pytest.raises(LedgerError, match="step 2"):
-        open_ledger(url)
+        ledger_schema.migrate(opened.engine)
 
 
-def test_a_ledger_is_durable(ledger: Ledger) -> None:
+def test_a_ledger_is_durable(sqlite: Ledger) -> None:
     """A write-ahead log that is on the disk before a commit counts."""
-    with ledger.reading() as connection:
+    with sqlite.reading() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
 
@@ -214,9 +243,9 @@ def test_many_at_once(ledger: Ledger, station: tuple[int, int]) -> None:
     assert len(found) == 160 and len(set(found)) == 20
 
 
-def test_no_token_and_no_password_is_kept(ledger: Ledger, tmp_path: Path) -> None:
+def test_no_token_and_no_password_is_kept(sqlite: Ledger, tmp_path: Path) -> None:
     """Neither is in the file; both are known again."""
-    people = People(ledger)
+    people = People(sqlite)
     token = people.add_station("line-9", "acme")
     people.add_account("ann", "acme", Secret("correct horse battery"))
     account_token = people.new_token("ann")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from imprint_tools import endpoints
 from imprint_tools.errors import BenchStateError
-from imprint_tools.localcloud.aliyun import AliyunCloud, AliyunConfig, ProductConfig
+from imprint_tools.localcloud.aliyun.cloud import AliyunCloud, AliyunConfig, ProductConfig
 from imprint_tools.secret import Secret
 from rawmqtt import HOST, RawClient, login, registration, token_login
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from imprint_tools.localcloud import aliyun_auth as auth
+from imprint_tools.localcloud.aliyun import auth
 from imprint_tools.localcloud.refusal import Refusal
 from imprint_tools.secret import Secret
 

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from imprint_tools import endpoints, identities
 from imprint_tools.errors import BenchStateError
-from imprint_tools.localcloud import azure_names, azure_service, daemon
-from imprint_tools.localcloud.azure import AzureConfig, GatewayConfig
+from imprint_tools.localcloud import daemon
+from imprint_tools.localcloud.azure import names as azure_names
+from imprint_tools.localcloud.azure import service as azure_service
+from imprint_tools.localcloud.azure.cloud import AzureConfig, GatewayConfig
 
 COMMAND_S = 60
 

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from azuredevice import DpsDevice, by_certificate, files
 from azurerest import Rest, token
-from imprint_tools.localcloud import azure_pki, azure_sas
-from imprint_tools.localcloud.azure import AzureCloud, AzureConfig, Trouble
+from imprint_tools.localcloud.azure import pki as azure_pki
+from imprint_tools.localcloud.azure import sas as azure_sas
+from imprint_tools.localcloud.azure.cloud import AzureCloud, AzureConfig, Trouble
 from imprint_tools.secret import Secret
 
 HUB = "imprint-hub.azure-devices.net"

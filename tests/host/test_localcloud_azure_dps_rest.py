@@ -14,8 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from imprint_tools.localcloud.azure import AzureCloud, AzureConfig
-from imprint_tools.localcloud.azure_faults import Trouble
+from imprint_tools.localcloud.azure.cloud import AzureCloud, AzureConfig
+from imprint_tools.localcloud.azure.faults import Trouble
 
 UNIT = "/enrollments/unit-1"
 

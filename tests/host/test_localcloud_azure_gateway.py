@@ -14,8 +14,13 @@ import pytest
 from azuredevice import HUB_HOST, HubDevice, files
 from cryptography import x509
 from imprint_tools.errors import BenchStateError
-from imprint_tools.localcloud import azure_pki
-from imprint_tools.localcloud.azure import AzureCloud, AzureConfig, AzureGateway, GatewayConfig
+from imprint_tools.localcloud.azure import pki as azure_pki
+from imprint_tools.localcloud.azure.cloud import (
+    AzureCloud,
+    AzureConfig,
+    AzureGateway,
+    GatewayConfig,
+)
 
 HOST, UNIT = "edge.example", "unit-1"
 TWIN, METHODS = "$iothub/twin/res/#", "$iothub/methods/POST/#"

@@ -13,9 +13,10 @@ import pytest
 from azuredevice import HUB_HOST, HubDevice, files
 from azurerest import Rest, token
 from imprint_tools.errors import BenchStateError
-from imprint_tools.localcloud import azure_certificates, azure_pki
-from imprint_tools.localcloud.azure import AzureCloud, AzureConfig, Trouble
-from imprint_tools.localcloud.azure_hub import C2D_MAX
+from imprint_tools.localcloud.azure import certificates as azure_certificates
+from imprint_tools.localcloud.azure import pki as azure_pki
+from imprint_tools.localcloud.azure.cloud import AzureCloud, AzureConfig, Trouble
+from imprint_tools.localcloud.azure.hub import C2D_MAX
 
 UNIT = "unit-1"
 WRONG = "A" * 43 + "="

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from imprint_tools.localcloud import azure_names as names
-from imprint_tools.localcloud import azure_sas as sas
-from imprint_tools.localcloud.azure_twin import merged
+from imprint_tools.localcloud.azure import names, sas
+from imprint_tools.localcloud.azure.twin import merged
 from imprint_tools.localcloud.refusal import Refusal
 from imprint_tools.secret import Secret
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from imprint_tools.localcloud import packets
-from imprint_tools.localcloud.aliyun import AliyunCloud, AliyunConfig, ProductConfig
-from imprint_tools.localcloud.aliyun_platform import Platform
+from imprint_tools.localcloud.aliyun.cloud import AliyunCloud, AliyunConfig, ProductConfig
+from imprint_tools.localcloud.aliyun.platform import Platform
 from imprint_tools.localcloud.link import Limits, Link
 from rawmqtt import RawClient, connect, login, packet
 

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from imprint_tools import endpoints, identities
 from imprint_tools.errors import BenchStateError
-from imprint_tools.localcloud import aliyun_service, control, daemon
+from imprint_tools.localcloud import control, daemon
+from imprint_tools.localcloud.aliyun import service as aliyun_service
 
 PK, DN = "a1B2c3D4e5F", "press-07"
 WAIT_S = 60

@@ -26,10 +26,10 @@ from enosdevice import (
 from imprint_tools import endpoints
 from imprint_tools.errors import BenchStateError
 from imprint_tools.localcloud.coap_codec import Kind, Message, dump
-from imprint_tools.localcloud.enos import EnosCloud, EnosConfig, EnosProduct, Inferred
-from imprint_tools.localcloud.enos_auth import PskIdentity, parse_identity, psk
-from imprint_tools.localcloud.enos_platform import EnosPlatform
-from imprint_tools.localcloud.enos_registry import COMMANDS_MAX
+from imprint_tools.localcloud.enos.auth import PskIdentity, parse_identity, psk
+from imprint_tools.localcloud.enos.cloud import EnosCloud, EnosConfig, EnosProduct, Inferred
+from imprint_tools.localcloud.enos.platform import EnosPlatform
+from imprint_tools.localcloud.enos.registry import COMMANDS_MAX
 from imprint_tools.localcloud.faults import FOREVER
 from imprint_tools.localcloud.refusal import Refusal
 from imprint_tools.secret import Secret

@@ -19,10 +19,10 @@ from enosmqtt import PLAIN, TLS, EnosClient
 from enosrest import EnosRest
 from imprint_tools import certificates
 from imprint_tools.localcloud.broker import NOT_AUTHORIZED
-from imprint_tools.localcloud.enos import EnosCloud, EnosConfig, EnosProduct, Inferred
-from imprint_tools.localcloud.enos_config import EnosLimits
-from imprint_tools.localcloud.enos_records import GATEWAY
-from imprint_tools.localcloud.enos_registry import ORGANISATION
+from imprint_tools.localcloud.enos.cloud import EnosCloud, EnosConfig, EnosProduct, Inferred
+from imprint_tools.localcloud.enos.config import EnosLimits
+from imprint_tools.localcloud.enos.records import GATEWAY
+from imprint_tools.localcloud.enos.registry import ORGANISATION
 
 PK, DK, OTHER = "gwPK0001", "edge-1", "edge-2"
 NAME = (PK, DK)

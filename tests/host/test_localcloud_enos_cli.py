@@ -13,7 +13,8 @@ import pytest
 from enosdevice import GET, POST, EnosDevice, envelope
 from imprint_tools import endpoints, identities
 from imprint_tools.errors import BenchStateError
-from imprint_tools.localcloud import control, daemon, enos_service
+from imprint_tools.localcloud import control, daemon
+from imprint_tools.localcloud.enos import service as enos_service
 
 PK, DK = "MuGsF6W4", "15bBZlRknc"
 COMMAND_S = 60

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from imprint_tools.localcloud import coap_server as coap
 from imprint_tools.localcloud.coap_codec import FormatError, Kind, Message, dump, parse
 from imprint_tools.localcloud.coap_server import CoapServer, Limits, Request, Response
-from imprint_tools.localcloud.enos_faults import EnosFaults
+from imprint_tools.localcloud.enos.faults import EnosFaults
 
 URI_PATH, BLOCK2, BLOCK1 = 11, 23, 27
 GET_AB = Message(Kind.CON, coap.GET, 7, b"\x01", ((URI_PATH, b"a"), (URI_PATH, b"b")))

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from enosmqtt import EnosClient, Name, batch, signed
 from imprint_tools.errors import BenchStateError
-from imprint_tools.localcloud.enos import EnosCloud, EnosConfig, EnosProduct, Inferred
-from imprint_tools.localcloud.enos_config import EnosLimits
-from imprint_tools.localcloud.enos_records import GATEWAY
+from imprint_tools.localcloud.enos.cloud import EnosCloud, EnosConfig, EnosProduct, Inferred
+from imprint_tools.localcloud.enos.config import EnosLimits
+from imprint_tools.localcloud.enos.records import GATEWAY
 from imprint_tools.secret import Secret
 
 PS = Secret("subProdSecret")

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from imprint_tools.localcloud import enos_login, enos_messages, enos_tokens, enos_topics
-from imprint_tools.localcloud.enos_login import Login
+from imprint_tools.localcloud.enos import login as enos_login
+from imprint_tools.localcloud.enos import messages as enos_messages
+from imprint_tools.localcloud.enos import tokens as enos_tokens
+from imprint_tools.localcloud.enos import topics as enos_topics
+from imprint_tools.localcloud.enos.login import Login
 from imprint_tools.localcloud.refusal import Refusal
 from imprint_tools.secret import Secret
 

@@ -17,9 +17,9 @@ from imprint_tools.localcloud.broker import (
     NOT_AUTHORIZED,
     SERVER_UNAVAILABLE,
 )
-from imprint_tools.localcloud.enos import EnosCloud, EnosConfig, EnosProduct, Inferred
-from imprint_tools.localcloud.enos_config import ConnectLimits, EnosLimits
-from imprint_tools.localcloud.enos_records import GATEWAY
+from imprint_tools.localcloud.enos.cloud import EnosCloud, EnosConfig, EnosProduct, Inferred
+from imprint_tools.localcloud.enos.config import ConnectLimits, EnosLimits
+from imprint_tools.localcloud.enos.records import GATEWAY
 from imprint_tools.secret import Secret
 
 PK, DK = "KV315idW", "tPbZGCdmaE"

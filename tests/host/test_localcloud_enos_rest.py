@@ -11,10 +11,10 @@ import httpx
 import pytest
 from enosmqtt import EnosClient, signed
 from enosrest import TOKEN, EnosRest, encryption, now_ms, signature
-from imprint_tools.localcloud.enos import EnosCloud, EnosConfig, EnosProduct, Inferred
-from imprint_tools.localcloud.enos_config import EnosLimits
-from imprint_tools.localcloud.enos_records import DEVICES_RIGHT, GATEWAY
-from imprint_tools.localcloud.enos_registry import ORGANISATION
+from imprint_tools.localcloud.enos.cloud import EnosCloud, EnosConfig, EnosProduct, Inferred
+from imprint_tools.localcloud.enos.config import EnosLimits
+from imprint_tools.localcloud.enos.records import DEVICES_RIGHT, GATEWAY
+from imprint_tools.localcloud.enos.registry import ORGANISATION
 from imprint_tools.secret import Secret
 
 GW = ("gwPK0001", "edge-1")

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from azuredevice import HUB_HOST, HubDevice, files
-from imprint_tools.localcloud import azure_pki
-from imprint_tools.localcloud.azure import AzureCloud, AzureConfig
+from imprint_tools import certificates
+from imprint_tools.localcloud.azure import pki as azure_pki
+from imprint_tools.localcloud.azure.cloud import AzureCloud, AzureConfig
 from imprint_tools.localcloud.link import Limits
 
 UNIT = "unit-1"
@@ -100,6 +101,28 @@ def test_a_certificate_proves_its_key_and_is_seen_whole(cloud: AzureCloud, tmp_p
     assert event["certificates"] == [UNIT, "between"]
     opened = cloud.event_log.wait("open", timeout_s=WAIT_S)
     assert (opened["tls"], opened["server_name"]) == (True, HUB_HOST)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"\x0c\x08unit-abc", b"\x14\x08unit-\xff\xfe\xff"),
+        (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x09"),
+    ],
+)
+def test_a_certificate_that_nobody_can_read_ends_there(
+    cloud: AzureCloud, tmp_path: Path, old: bytes, new: bytes
+) -> None:
+    """OpenSSL takes a subject in T.61 or a version 9; here the handshake is refused."""
+    issued = azure_pki.self_signed("unit-abc")
+    chain, key = files(tmp_path, issued)
+    der = certificates.der(issued.certificate)
+    assert old in der
+    chain.write_text(ssl.DER_cert_to_PEM_cert(der.replace(old, new)))
+    with HubDevice(cloud, UNIT, certificate=(chain, key)) as device:
+        assert device.ended()
+    event = cloud.event_log.wait("tls-failed", timeout_s=WAIT_S)
+    assert event["detail"] == "certificate unreadable"
 
 
 def test_large_messages_pass_both_ways(cloud: AzureCloud) -> None:

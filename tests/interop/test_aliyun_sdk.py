@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from imprint_tools.localcloud.aliyun import AliyunCloud, AliyunConfig, ProductConfig
+from imprint_tools.localcloud.aliyun.cloud import AliyunCloud, AliyunConfig, ProductConfig
 
 pytestmark = pytest.mark.interop
 

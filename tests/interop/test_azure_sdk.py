@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from imprint_tools.localcloud import azure_pki
-from imprint_tools.localcloud.azure import AzureCloud, AzureConfig
+from imprint_tools.localcloud.azure import pki as azure_pki
+from imprint_tools.localcloud.azure.cloud import AzureCloud, AzureConfig
 
 pytestmark = pytest.mark.interop
 
@@ -188,7 +188,7 @@ def test_it_takes_a_refusal_for_what_it_is(cloud: AzureCloud) -> None:
 
 def test_it_waits_where_it_is_told_to(tmp_path: Path) -> None:
     """A 429 with retry-after is asked again on the same connection, and so is 202."""
-    from imprint_tools.localcloud.azure_faults import Trouble
+    from imprint_tools.localcloud.azure.faults import Trouble
 
     with AzureCloud(tmp_path / "azure", AzureConfig(retry_after_s=1, polls=1)) as cloud:
         cloud.create_enrolment("unit-1")

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import aiocoap
 import pytest
-from imprint_tools.localcloud.enos import EnosCloud, EnosConfig, EnosProduct
-from imprint_tools.localcloud.enos_auth import psk
+from imprint_tools.localcloud.enos.auth import psk
+from imprint_tools.localcloud.enos.cloud import EnosCloud, EnosConfig, EnosProduct
 from imprint_tools.secret import Secret
 
 sys.path.append(str(Path(__file__).parents[1] / "host"))

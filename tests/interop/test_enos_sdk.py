@@ -20,9 +20,15 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from imprint_tools import certificates
-from imprint_tools.localcloud.enos import MQTT_PORT, MQTTS_PORT, EnosCloud, EnosConfig, EnosProduct
-from imprint_tools.localcloud.enos_config import EnosLimits
-from imprint_tools.localcloud.enos_records import GATEWAY
+from imprint_tools.localcloud.enos.cloud import (
+    MQTT_PORT,
+    MQTTS_PORT,
+    EnosCloud,
+    EnosConfig,
+    EnosProduct,
+)
+from imprint_tools.localcloud.enos.config import EnosLimits
+from imprint_tools.localcloud.enos.records import GATEWAY
 
 pytestmark = pytest.mark.interop
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from imprint_tools import certificates, runtime
 from imprint_tools.localcloud import pki
-from imprint_tools.localcloud.aliyun import AliyunCloud, AliyunConfig
-from imprint_tools.localcloud.azure import AzureCloud, AzureConfig, GatewayConfig
+from imprint_tools.localcloud.aliyun.cloud import AliyunCloud, AliyunConfig
+from imprint_tools.localcloud.azure.cloud import AzureCloud, AzureConfig, GatewayConfig
 from imprint_tools.localcloud.cloud import Cloud
 
 pytestmark = pytest.mark.interop

@@ -9,8 +9,8 @@ from typing import Any
 
 from imprint_tools import identities, image
 from imprint_tools.identities import Identity
-from imprint_tools.localcloud import azure_pki
-from imprint_tools.localcloud.azure import AzureCloud, AzureConfig
+from imprint_tools.localcloud.azure import pki as azure_pki
+from imprint_tools.localcloud.azure.cloud import AzureCloud, AzureConfig
 from imprint_tools.virtual.board import Board
 from imprint_tools.virtual.network import AccessPoint
 from journey_bench import KIND, PASSWORD, SSID, UnitBench
@@ -158,7 +158,7 @@ class EdgeBench(AzureBench):
         thumbprint = None
         if self.attestation == "x509":
             from imprint_tools import certificates
-            from imprint_tools.localcloud.azure_certificates import sha256
+            from imprint_tools.localcloud.azure.certificates import sha256
 
             thumbprint = sha256(certificates.load((self.folder / "unit.pem").read_bytes())[0])
         self.cloud.create_device(UNIT, thumbprint=thumbprint, gateway=GATEWAY)

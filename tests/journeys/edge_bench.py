@@ -10,10 +10,10 @@ from typing import Any
 
 from imprint_tools import identities
 from imprint_tools.identities import Identity
-from imprint_tools.localcloud.enos import EnosCloud, EnosConfig
-from imprint_tools.localcloud.enos_config import EnosLimits
-from imprint_tools.localcloud.enos_records import DEVICE, GATEWAY
-from imprint_tools.localcloud.enos_registry import ORGANISATION
+from imprint_tools.localcloud.enos.cloud import EnosCloud, EnosConfig
+from imprint_tools.localcloud.enos.config import EnosLimits
+from imprint_tools.localcloud.enos.records import DEVICE, GATEWAY
+from imprint_tools.localcloud.enos.registry import ORGANISATION
 from imprint_tools.virtual.board import Board
 from imprint_tools.virtual.network import AccessPoint
 from journey_bench import PASSWORD, SSID, UnitBench

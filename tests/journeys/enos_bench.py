@@ -9,8 +9,8 @@ from typing import Any, Self
 
 from imprint_tools import identities
 from imprint_tools.identities import Identity
-from imprint_tools.localcloud import enos_auth
-from imprint_tools.localcloud.enos import EnosCloud, EnosConfig
+from imprint_tools.localcloud.enos import auth as enos_auth
+from imprint_tools.localcloud.enos.cloud import EnosCloud, EnosConfig
 from imprint_tools.secret import Secret
 from imprint_tools.virtual.board import Board
 from imprint_tools.virtual.modem.bench import Modem

@@ -16,10 +16,10 @@ from typing import Any, Self
 
 from imprint_tools import boards, identities, image, nvs
 from imprint_tools.identities import Identity
-from imprint_tools.localcloud.aliyun import AliyunCloud
-from imprint_tools.localcloud.aliyun_config import AliyunConfig
-from imprint_tools.localcloud.azure import AzureCloud
-from imprint_tools.localcloud.enos import EnosCloud
+from imprint_tools.localcloud.aliyun.cloud import AliyunCloud
+from imprint_tools.localcloud.aliyun.config import AliyunConfig
+from imprint_tools.localcloud.azure.cloud import AzureCloud
+from imprint_tools.localcloud.enos.cloud import EnosCloud
 from imprint_tools.monitor import Decoder, Event, Text
 from imprint_tools.paths import firmware_dir
 from imprint_tools.virtual.board import Board

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from imprint_tools.localcloud.aliyun_config import AliyunConfig
+from imprint_tools.localcloud.aliyun.config import AliyunConfig
 from journey_bench import NAME, JourneyBench, flash_content
 
 MakeBench = Callable[..., JourneyBench]

@@ -93,7 +93,7 @@ def test_azure_through_a_gateway_whose_power_fails() -> None:
     assert any("fails" in text for text in texts)
     assert any(not step.ok for step in result.steps), "the unit noticed"
     ways = [text for text in texts if text.startswith("telemetry")]
-    assert all("by way of edge.plant.example" in text for text in ways)
+    assert all(text.startswith("telemetry via edge.plant.example: ") for text in ways)
 
 
 @pytest.mark.parametrize(

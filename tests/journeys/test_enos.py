@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from enos_bench import DEVICE, DIALECTS, LEAST, EnosBench
-from imprint_tools.localcloud.enos import EnosConfig
+from imprint_tools.localcloud.enos.cloud import EnosConfig
 from imprint_tools.virtual.devkit import State
 from imprint_tools.virtual.modem.air import Weather
 from imprint_tools.virtual.modem.cellular import Cell, Coverage, Sim

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from imprint_tools import inject
-from imprint_tools.localcloud.aliyun_config import AliyunConfig
+from imprint_tools.localcloud.aliyun.config import AliyunConfig
 from imprint_tools.monitor import Event
 from imprint_tools.ports import open_port
 from imprint_tools.repl import Repl

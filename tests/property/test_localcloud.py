@@ -8,10 +8,9 @@ from typing import Any
 
 from hypothesis import example, given
 from hypothesis import strategies as st
-from imprint_tools.localcloud import alink, packets
-from imprint_tools.localcloud import aliyun_auth as auth
-from imprint_tools.localcloud import aliyun_topics as topics
-from imprint_tools.localcloud.aliyun_config import REFUSALS
+from imprint_tools.localcloud import packets
+from imprint_tools.localcloud.aliyun import alink, auth, topics
+from imprint_tools.localcloud.aliyun.config import REFUSALS
 from imprint_tools.localcloud.refusal import Refusal
 from imprint_tools.secret import Secret
 

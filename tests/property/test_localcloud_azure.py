@@ -8,12 +8,10 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from imprint_tools.localcloud import azure_certificates as certificates
-from imprint_tools.localcloud import azure_enrolment as enrolments
-from imprint_tools.localcloud import azure_names as names
-from imprint_tools.localcloud import azure_sas as sas
-from imprint_tools.localcloud import azure_twin
-from imprint_tools.localcloud.azure_error import ServiceError
+from imprint_tools.localcloud.azure import certificates, names, sas
+from imprint_tools.localcloud.azure import enrolment as enrolments
+from imprint_tools.localcloud.azure import twin as azure_twin
+from imprint_tools.localcloud.azure.error import ServiceError
 from imprint_tools.localcloud.refusal import Refusal
 from imprint_tools.secret import Secret
 

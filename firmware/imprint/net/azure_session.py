@@ -7,7 +7,7 @@ as message id, the same at each repetition, so that whoever reads the hub can te
 from micropython import const
 
 from imprint import canonical, port
-from imprint.errors import ImprintError, WeatherError
+from imprint.errors import ImprintError, SetupError, WeatherError
 from imprint.net.mqtt_session import MqttSession
 
 TYPE_CHECKING = const(False)
@@ -34,6 +34,7 @@ class Session(MqttSession):
         super().__init__(identity, cloud, unit)
         self._endpoint: "Any" = cloud.endpoint(identity, None)  # None: DPS has not said it
         self._record: "dict | None" = None  # what the endpoint came from
+        self._rest_ms = 0  # what DPS asked to be left alone for
         self._doubted = False  # DPS is asked before the endpoint is tried again
         self._failing_since: "int | None" = None  # ticks of the first failure after a login
         self._renew_at: "int | None" = None  # ticks when the token is to be replaced
@@ -73,6 +74,10 @@ class Session(MqttSession):
             self._pause(answer[1])
         raise WeatherError(_PROVISIONING_UNANSWERED)
 
+    def rest_ms(self) -> int:
+        rest_ms, self._rest_ms = self._rest_ms, 0
+        return rest_ms
+
     def _answer(self, registrar: "Any", number: int) -> tuple:
         deadline = port.ticks_add(port.ticks_ms(), registrar.WAIT_MS)
         while True:
@@ -88,9 +93,8 @@ class Session(MqttSession):
 
     def _pause(self, seconds: int) -> None:
         if seconds > _PAUSE_MOST_S:
-            error = WeatherError(_PROVISIONING_UNAVAILABLE)
-            error.wait_ms = seconds * 1000
-            raise error
+            self._rest_ms = seconds * 1000
+            raise WeatherError(_PROVISIONING_UNAVAILABLE)
         until = port.ticks_add(port.ticks_ms(), seconds * 1000)
         while True:
             left_ms = port.ticks_diff(until, port.ticks_ms())
@@ -170,7 +174,7 @@ class Session(MqttSession):
         if self.client.dropped != self._unread:
             self._unread = self.client.dropped
             self._ask_at = None  # it may have been the twin: asking again would not shrink it
-            _emit(_DOWNLINK_UNUSABLE, "too large")
+            _tell(_DOWNLINK_UNUSABLE, "too large")
 
     def _renew(self) -> None:
         # Between two reports, so none is under way.
@@ -196,7 +200,7 @@ class Session(MqttSession):
             elif kind == "message":
                 self._hear(*message[1:])
             elif kind == "unusable":
-                _emit(_DOWNLINK_UNUSABLE, message[1])
+                _tell(_DOWNLINK_UNUSABLE, message[1])
 
     def _hear_twin(self, rid: int, status: int, payload: bytes) -> None:
         if rid == self._change_rid:
@@ -205,14 +209,14 @@ class Session(MqttSession):
                 return  # sent again when it is due
             self._change = {}
             if status >= 300:
-                _emit(_TWIN_REFUSED, "", status)
+                _tell(_TWIN_REFUSED, "", status)
         elif rid == self._ask_rid and status == 200:
             self._ask_at = None
             found = self.cloud.hub.twin(payload)
             if found[0] == "desired":
                 self._take_desired(*found[1:])
             else:
-                _emit(_DOWNLINK_UNUSABLE, "twin: " + found[1])
+                _tell(_DOWNLINK_UNUSABLE, "twin: " + found[1])
 
     def _take_desired(self, version: int, params: dict) -> None:
         if version == self._seen:
@@ -269,5 +273,5 @@ def _now_s() -> int:
     return port.unix_ms() // 1000
 
 
-def _emit(code: int, detail: str, number: "int | None" = None) -> None:
-    port.emit("error", code=code, retry=False, detail=detail, number=number)
+def _tell(code: int, detail: str, number: "int | None" = None) -> None:
+    port.emit_error(SetupError(code, detail, number))

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from imprint.identity import Identity
 
+_BURST_MS = const(10_000)  # calls come faster than a clock of whole seconds goes
+
 # errors.py
 _TOKEN_EXPIRED = const(446)
 _DEVICE_EXISTS = const(447)
@@ -33,8 +35,11 @@ class Account:
 
     def time_ms(self) -> int:
         """Now, and never the same twice: the API refuses that."""
-        self.told_ms = max(port.unix_ms(), self.told_ms + 1)
-        return self.told_ms
+        now_ms = port.unix_ms()
+        if 0 <= self.told_ms - now_ms < _BURST_MS:  # else the clock was set, back or on
+            now_ms = self.told_ms + 1
+        self.told_ms = now_ms
+        return now_ms
 
 
 class Api:

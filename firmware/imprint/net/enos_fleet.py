@@ -111,7 +111,7 @@ class Fleet:
         elif verb == "disable":
             flags[at] = flags[at] & ~s.ONLINE | s.DISABLED
         else:
-            self.table.forget(at, secret=True)
+            self.table.forget(at)
             self.table.keep(at, flags=s.DELETED)
             flags[at] &= ~s.ONLINE
         self._told = -1
@@ -127,12 +127,11 @@ class Fleet:
         elif code == _OFFLINE and again:
             flags[at] |= s.RETRIED
         elif code == _BINDING_LOST and again:
-            self.table.forget(at)  # it was taken out of the topology: put it there again, once
-            flags[at] |= s.RETRIED
+            flags[at] = flags[at] & ~s.BOUND | s.RETRIED  # put it into the topology, once
         else:
             flags[at] |= s.REFUSED
             if code == _SIGNATURE_WRONG and flags[at] & s.ISSUED:
-                self.table.forget(at, secret=True)  # it is asked for anew at the next connection
+                self.table.forget(at)  # it is asked for anew at the next connection
         self._told = -1
 
     def _try(self, act: "Any", chosen: "list[int]") -> bool:
@@ -152,10 +151,10 @@ class Fleet:
             return False
         return True
 
-    def _keep(self, at: int, secret: "bytes | None", flags: int = 0) -> bool:
+    def _keep(self, at: int, secret: bytes) -> bool:
         # What cannot be stored does not count; the others are not touched.
         try:
-            self.table.keep(at, secret, flags)
+            self.table.keep(at, secret)
         except SetupError as error:
             port.emit_error(error)
             self.table.flags[at] |= s.REFUSED
@@ -250,14 +249,14 @@ class Fleet:
             with self._session.api() as api:
                 api.bind([table.name(at) for at in without])
             for at in without:
-                self._keep(at, None, s.BOUND)
+                table.flags[at] |= s.BOUND
             return
         entries = ((table.name(at), table.secret(at)) for at in chosen)
         params = cloud.topology_add(self._identity.device_key, port.unix_ms(), entries)
         code, message, _ = self._session.ask(cloud.TOPOLOGY_ADD, params)
         if code == 200:
             for at in chosen:
-                self._keep(at, None, s.BOUND)
+                table.flags[at] |= s.BOUND
         elif len(chosen) > 1:
             for at in chosen:
                 self._bind([at])
@@ -287,10 +286,12 @@ class Fleet:
         for at in chosen:
             name = table.name(at)
             if name in done:
-                if not done[name] or self._keep(at, done[name].encode(), s.BOUND):
-                    table.flags[at] |= s.ONLINE
+                if not done[name] or self._keep(at, done[name].encode()):
+                    table.flags[at] |= s.ONLINE | s.BOUND
             elif len(chosen) == 1:
                 self._conclude(at, code, message)
+            elif code == _BINDING_LOST and not table.flags[at] & s.RETRIED:
+                table.flags[at] = table.flags[at] & ~s.BOUND | s.RETRIED
             else:
                 failed.append(at)
         for at in failed:  # a batch has one code for all: ask for each one's own

@@ -47,7 +47,20 @@ from imprint_tools.report_parts import size_text
     "--loss", type=click.FloatRange(0, 90), help="enos-coap: datagrams lost each way, in percent."
 )
 @click.option(
-    "--heap", type=HeapType(), help="MicroPython's heap; 96k, aliyun and enos-coap: 64k."
+    "--subdevices",
+    type=click.IntRange(1, library.SUBDEVICES_MAX),
+    help="enos-gateway: inverters behind the edge; 20.",
+)
+@click.option(
+    "--certificate",
+    is_flag=True,
+    default=None,
+    help="enos-gateway: the edge applies for a certificate and logs in with it.",
+)
+@click.option(
+    "--heap",
+    type=HeapType(),
+    help="MicroPython's heap; 96k, aliyun and enos-coap: 64k, enos-gateway: 128k.",
 )
 @click.option(
     "--reports", type=click.IntRange(1, 1000), default=3, show_default=True,

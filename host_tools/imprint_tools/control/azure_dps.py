@@ -18,8 +18,6 @@ API_VERSION = "2021-10-01"
 BULK_MAX = 10
 """Enrolments in one bulk request."""
 
-ALLOCATION_POLICIES = ("hashed", "geoLatency", "static", "custom")
-
 
 @dataclass(frozen=True)
 class BulkError:

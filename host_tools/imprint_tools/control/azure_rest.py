@@ -107,7 +107,8 @@ class AzureRest:
 
     `ca_file` is what the server is verified against, instead of the system's authorities.
     `address` (host, port) is where to connect if that is not what the host's name resolves to;
-    the name that is verified stays the host's. `on_throttled` hears of each 429 how long it waits.
+    the name that is verified stays the host's. `wait` sleeps, and returns something true when it
+    is of no use to go on (an Event's `wait` does).
     """
 
     def __init__(
@@ -119,14 +120,13 @@ class AzureRest:
         address: tuple[str, int] | None = None,
         patience_s: float = PATIENCE_S,
         clock: Callable[[], float] = time.time,
-        wait: Callable[[float], None] = time.sleep,
-        on_throttled: Callable[[float], None] = lambda _seconds: None,
+        wait: Callable[[float], object] = time.sleep,
     ) -> None:
         self.host = connection.host
         self._connection = connection
         self._api_version = api_version
         self._patience_s = patience_s
-        self._clock, self._wait, self._on_throttled = clock, wait, on_throttled
+        self._clock, self._wait = clock, wait
         self._token: tuple[Secret, float] | None = None
         self._lock = threading.Lock()
         where, port = address or (self.host, 443)
@@ -138,7 +138,7 @@ class AzureRest:
         self._client = httpx.Client(
             base_url=f"https://{where}:{port}",
             verify=context,
-            timeout=httpx.Timeout(_ANSWER_S, connect=_CONNECT_S),
+            timeout=httpx.Timeout(min(_ANSWER_S, patience_s), connect=min(_CONNECT_S, patience_s)),
             headers={"Host": self.host, "Accept": "application/json", "User-Agent": "imprint"},
             trust_env=address is None,
         )
@@ -188,11 +188,10 @@ class AzureRest:
                 told = _retry_after(answer)
                 pause_s = told if told is not None else _jittered(delay_s)
                 why = f"status {answer.status_code}"
-                if answer.status_code == 429:
-                    self._on_throttled(pause_s)
             if time.monotonic() + pause_s > deadline:
                 raise ServiceUnavailableError(f"{self.host}: {why}, for {self._patience_s:.0f} s")
-            self._wait(pause_s)
+            if self._wait(pause_s):
+                raise ServiceUnavailableError(f"{self.host}: {why}, and told to stop")
             delay_s = min(delay_s * 2, _BACKOFF_MOST_S)
 
     def _authorization(self) -> str:

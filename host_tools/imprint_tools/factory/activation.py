@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from imprint_tools import ledger as state
 from imprint_tools.control.azure_dps import DpsClient, thumbprint_of, x509_enrolment
 from imprint_tools.control.azure_hub import HubClient
-from imprint_tools.errors import ServiceError, ServiceUnavailableError
+from imprint_tools.errors import IssueError, ServiceError, ServiceUnavailableError
 from imprint_tools.factory import twin
 from imprint_tools.ledger import Ledger, Unit
 
@@ -188,8 +188,11 @@ class Activation:
             hub.delete(unit.id)
             done.append(f"device deleted in {assigned}")
         self._dps.delete_registration(unit.id)
-        self._revoker.revoke(unit.serial, "cessation_of_operation")
-        done.append("certificate revoked")
+        try:
+            self._revoker.revoke(unit.serial, "cessation_of_operation")
+            done.append("certificate revoked")
+        except IssueError as error:  # the authority is another one than it was then
+            done.append(f"certificate not revoked: {error}")
 
     def _write_enrolment(self, unit: Unit, *, enabled: bool) -> None:
         settings = Settings.of(unit)

@@ -91,7 +91,7 @@ class StationClient:
         self._token, self._clock, self._wait = token, clock, wait
         self._client = httpx.Client(
             base_url=url.rstrip("/") + "/api/v1/station", verify=context, timeout=_WAIT_S,
-            headers={"User-Agent": "imprint"},
+            headers={"User-Agent": "imprint"}, trust_env=False,  # it is in-house: no proxy
         )  # fmt: skip
 
     def __enter__(self) -> StationClient:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from imprint_tools import ledger as state
 from imprint_tools.control.azure_dps import (
@@ -25,19 +26,28 @@ from imprint_tools.ledger import Ledger, Unit
 
 _IDLE_S = 5.0  # without a word from the server it looks this often
 _TROUBLE_S = 5.0  # how long it leaves a DPS alone that refuses or is down
+_AT_ONCE = 4  # requests; what they are worth shows with the latency of a real network
+_BAD_REQUEST = 400
 _UNDONE_S = 30.0  # how often it looks for units that are not where they shall be
 
 log = logging.getLogger("imprint.factory")
 
 
 class Enroller:
-    """A thread that lives from `start` to `stop`."""
+    """A thread that lives from `start` to `stop`, which sets `stopped`: the event that `dps` waits
+    with, so that it does not wait out a throttle then."""
 
-    def __init__(self, ledger: Ledger, dps: DpsClient, activation: Activation) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        dps: DpsClient,
+        activation: Activation,
+        stopped: threading.Event | None = None,
+    ) -> None:
         self._ledger, self._dps, self._activation = ledger, dps, activation
         self._thread = threading.Thread(target=self._run, name="enroller", daemon=True)
         self._something_new = threading.Event()
-        self._stopped = threading.Event()
+        self._stopped = stopped or threading.Event()
         self._next_undone = 0.0
         self.trouble = ""
         """Why DPS does not take enrolments at the moment; empty when it does."""
@@ -65,6 +75,8 @@ class Enroller:
                     self.finish_undone()
                     self._next_undone = time.monotonic() + _UNDONE_S
             except ImprintError as error:
+                if self._stopped.is_set():
+                    return
                 self.trouble = str(error)
                 log.warning("enrolments wait: %s", error)
                 self._stopped.wait(_TROUBLE_S)
@@ -80,21 +92,34 @@ class Enroller:
 
         Raises ServiceError and ServiceUnavailableError when DPS takes none at all.
         """
-        batch = self._ledger.in_state(state.ISSUED, BULK_MAX)
-        if not batch:
-            return False
-        errors = {
-            error.registration_id: error
-            for error in self._dps.create(
-                [x509_enrolment(unit.id, unit.certificate, enabled=False) for unit in batch]
-            )
-        }
+        units = self._ledger.in_state(state.ISSUED, BULK_MAX * _AT_ONCE)
+        batches = [units[n : n + BULK_MAX] for n in range(0, len(units), BULK_MAX)]
+        # Several requests at once, for a far DPS would else not be asked as often as it allows.
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="enrolment") as pool:
+            list(pool.map(self._enrol, batches))
+        return bool(units)
+
+    def _enrol(self, batch: list[Unit]) -> None:
+        errors = {error.registration_id: error for error in self._create(batch)}
         taken = [unit.id for unit in batch if unit.id not in errors]
         taken += [u.id for u in batch if u.id in errors and self._is_ours(u, errors[u.id])]
         self._ledger.enrolled(taken)
         if not taken and all(self._ledger.get(unit.id).state == state.ISSUED for unit in batch):
             raise ServiceUnavailableError(f"DPS took none of {len(batch)} enrolments")
-        return True
+
+    def _create(self, batch: list[Unit]) -> list[BulkError]:
+        """What could not be created. A request that is refused whole because of one in it is made
+        again one by one, so that one does not keep the others out."""
+        try:
+            return self._dps.create(
+                [x509_enrolment(unit.id, unit.certificate, enabled=False) for unit in batch]
+            )
+        except ServiceError as error:
+            if error.status != _BAD_REQUEST:
+                raise
+            if len(batch) == 1:
+                return [BulkError(batch[0].id, error.error_code or 400000, str(error))]
+        return [error for unit in batch for error in self._create([unit])]
 
     def _is_ours(self, unit: Unit, error: BulkError) -> bool:
         """Whether an enrolment that could not be created is there, with this very certificate.

@@ -15,6 +15,7 @@ import fcntl
 import logging
 import os
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,7 @@ from typing import Any, TextIO
 
 import uvicorn
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -47,6 +49,7 @@ _HERE = Path(__file__).parent
 _RENEWAL = datetime.timedelta(days=30)
 _PORTAL_PATIENCE_S = 8.0  # a person waits; what is not done by then is done by the worker
 _BACKLOG = 128
+_CONNECTIONS_MAX = 500  # more are answered 503
 
 log = logging.getLogger("imprint.factory")
 
@@ -95,14 +98,15 @@ class Factory:
 
     def _build(self, authority: Authority) -> None:
         config = self.config
-        dps = config.dps.dps()
+        stopped = threading.Event()
+        dps = config.dps.dps(wait=stopped.wait)
         quick = config.dps.dps(patience_s=_PORTAL_PATIENCE_S)
         found = [service.hub(patience_s=_PORTAL_PATIENCE_S) for service in config.hub_services]
         for close in (dps.close, quick.close, *(hub.close for hub in found)):
             self._held.callback(close)
         hubs = {hub.host: hub for hub in found}
         self.activation = Activation(self.ledger, quick, hubs, authority, config.hubs)
-        self.enroller = Enroller(self.ledger, dps, self.activation)
+        self.enroller = Enroller(self.ledger, dps, self.activation, stopped)
         try:
             root_ca = config.root_ca.read_text(encoding="ascii")
         except (OSError, UnicodeDecodeError):
@@ -112,6 +116,7 @@ class Factory:
         settings = uvicorn.Config(
             Guard(app), lifespan="off", log_config=None, access_log=False, ws="none",
             server_header=False, proxy_headers=False, backlog=_BACKLOG,
+            limit_concurrency=_CONNECTIONS_MAX,
             timeout_graceful_shutdown=5,
             ssl_certfile=config.folder / configuration.SERVER_CERTIFICATE,
             ssl_keyfile=config.folder / configuration.SERVER_KEY,
@@ -190,10 +195,13 @@ def ensure_certificate(config: FactoryConfig, authority: Authority) -> None:
         found = x509.load_pem_x509_certificate(path.read_bytes())
         lasts = found.not_valid_after_utc - datetime.datetime.now(datetime.UTC) > _RENEWAL
         ours = found.issuer == authority.certificate.subject
-        if lasts and ours and _names(found) == set(config.names):
+        key = load_pem_private_key(
+            (config.folder / configuration.SERVER_KEY).read_bytes(), password=None
+        )
+        fits = key.public_key() == found.public_key()  # a kill came between the two files
+        if lasts and ours and fits and _names(found) == set(config.names):
             return
     issued = authority.issue_server(names=config.names, renew=True)
-    # Key and certificate in one go each; a kill between them is found by their not fitting.
     _write(path, issued.chain_pem, 0o644)
     _write(config.folder / configuration.SERVER_KEY, issued.key_pem.reveal(), 0o600)
 

@@ -35,6 +35,7 @@ FORM_BYTES_MAX = 256 << 10
 PICTURE_BYTES_MAX = 12 << 20
 _FIELDS_MAX = 200
 _WRONG_TOKENS, _WRONG_SPAN_S = 20, 60  # by one address
+_CALLS, _CALLS_SPAN_S = 1000, 10  # by one token: no station and no script needs as many
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
@@ -181,6 +182,7 @@ def json_endpoint(
             if owner is None:
                 limits.count("token", network_of(call.address), _WRONG_TOKENS, _WRONG_SPAN_S)
                 raise HTTPException(401, "the token is wrong or has been revoked")
+            limits.count("api", f"{type(owner).__name__} {owner.id}", _CALLS, _CALLS_SPAN_S)
             found = view(owner, call)
             status, body = found if isinstance(found, tuple) else (200, found)
             return JSONResponse(body, status)

@@ -10,7 +10,7 @@ import contextlib
 import os
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Generic, Self, TypeVar
@@ -22,7 +22,7 @@ from imprint_tools.localcloud import pki
 from imprint_tools.localcloud.datafile import DataFile
 from imprint_tools.localcloud.events import Event, EventLog
 from imprint_tools.localcloud.files import lock
-from imprint_tools.localcloud.loop import LoopThread
+from imprint_tools.localcloud.loop import WAIT_S, LoopThread
 from imprint_tools.localcloud.refusal import Refusal
 
 _T = TypeVar("_T")
@@ -153,13 +153,32 @@ class Cloud(ABC, Generic[P]):
 
     def _console(self, function: Callable[[P], _T]) -> _T:
         """Run where the data base and the connections live. Raises BenchStateError for a no."""
+        up = self._running()
+        with self._refusals():
+            return up.runner.call(lambda: function(up.platform))
+
+    def _await(self, function: Callable[[P], Awaitable[_T]], wait_s: float = WAIT_S) -> _T:
+        """The same for what takes its time."""
+        up = self._running()
+
+        async def run() -> _T:
+            return await function(up.platform)
+
+        with self._refusals():
+            return up.runner.run(run(), wait_s)
+
+    def _running(self) -> _Up[P]:
         if self._up is None:
             raise BenchStateError(
                 "the local cloud is not up", next_step=f"start it: imprint cloud up {self.NAME}"
             )
-        platform = self._up.platform
+        return self._up
+
+    @contextlib.contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """A no is BenchStateError to whoever stands at the console."""
         try:
-            return self._up.runner.call(lambda: function(platform))
+            yield
         except Refusal as refusal:
             raise BenchStateError(
                 f"the local cloud says {refusal.reason}",

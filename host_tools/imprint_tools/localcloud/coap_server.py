@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from imprint_tools.localcloud.coap_codec import FormatError, Kind, Message, dump, parse
-from imprint_tools.localcloud.enos_faults import EnosFaults
+from imprint_tools.localcloud.enos.faults import EnosFaults
 
 # RFC 7252, 12.1
 EMPTY, GET, POST, PUT, DELETE = range(5)

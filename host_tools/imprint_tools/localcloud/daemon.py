@@ -42,7 +42,7 @@ def folder(name: str) -> Path:
 
 def service(name: str) -> Service:
     """What runs that cloud. Raises RuntimeMissingError where it lacks a library."""
-    run: Service = importlib.import_module(f"imprint_tools.localcloud.{name}_service").run
+    run: Service = importlib.import_module(f"imprint_tools.localcloud.{name}.service").run
     return run
 
 

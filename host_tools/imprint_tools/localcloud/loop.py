@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 
-_WAIT_S = 10.0
+WAIT_S = 10.0
 """No call into the loop takes longer than this; one that does is a bug, not load."""
 
 
@@ -36,16 +36,16 @@ class LoopThread:
                 result.set_exception(error)
 
         self._loop.call_soon_threadsafe(run)
-        return result.result(_WAIT_S)
+        return result.result(WAIT_S)
 
-    def run(self, coroutine: Coroutine[Any, Any, _T], wait_s: float = _WAIT_S) -> _T:
+    def run(self, coroutine: Coroutine[Any, Any, _T], wait_s: float = WAIT_S) -> _T:
         """Run a coroutine in the loop to its end."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(wait_s)
 
     def stop(self) -> None:
         """End the loop and its thread."""
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_WAIT_S)
+        self._thread.join(WAIT_S)
         self._loop.close()
 
 

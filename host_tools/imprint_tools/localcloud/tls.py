@@ -66,10 +66,17 @@ class TlsServer(asyncio.Protocol):
 
     @property
     def chain(self) -> tuple[x509.Certificate, ...]:
-        own = self._connection.get_peer_certificate(as_cryptography=True)
-        # To a server OpenSSL tells only what came beside the client's own.
-        above = self._connection.get_peer_cert_chain(as_cryptography=True) or []
-        return () if own is None else (own, *(one for one in above if one != own))
+        """Raises ssl.SSLError for what OpenSSL takes for a certificate and nobody else."""
+        try:
+            own = self._connection.get_peer_certificate(as_cryptography=True)
+            # To a server OpenSSL tells only what came beside the client's own.
+            above = self._connection.get_peer_cert_chain(as_cryptography=True) or []
+            chain = () if own is None else (own, *(one for one in above if one != own))
+            for certificate in chain:
+                check_readable(certificate)
+        except (ValueError, x509.InvalidVersion):
+            raise _error("certificate unreadable") from None
+        return chain
 
     # -- asyncio.Protocol ----------------------------------------------------------------------
 
@@ -184,8 +191,21 @@ class TlsTransport(asyncio.Transport):
         self._raw.resume_reading()
 
 
+def check_readable(certificate: x509.Certificate) -> None:
+    """Read what is otherwise read when it is first asked for. Raises ValueError."""
+    try:
+        _ = certificate.subject, certificate.issuer, certificate.extensions
+        _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        raise ValueError(str(error)) from None
+
+
 def _failure(error: SSL.Error) -> ssl.SSLError:
     reasons = error.args[0] if error.args else None
-    failure = ssl.SSLError(1, "TLS failed")
-    failure.reason = str(reasons[0][-1]) if reasons else "closed without a word"
-    return failure
+    return _error(str(reasons[0][-1]) if reasons else "closed without a word")
+
+
+def _error(reason: str) -> ssl.SSLError:
+    error = ssl.SSLError(1, "TLS failed")
+    error.reason = reason
+    return error

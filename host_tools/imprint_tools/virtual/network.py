@@ -85,6 +85,8 @@ class AccessPoint:
         self.ssid = ssid
         self.routes: list[Endpoint] = list(routes)
         self.ntp = ntp
+        self.ahead_s = 0.0
+        """How wrong the time is that its time server tells."""
         self.up = up
         self.joined = False
         self.bytes_up = 0
@@ -372,7 +374,7 @@ class _Datagrams:
         upstream, record = self._guests[guest]
         self._ap.count_up(record, len(data))
         if self._route is None:
-            self._to_guest(guest, record, sntp_answer(data, time.time()))
+            self._to_guest(guest, record, sntp_answer(data, time.time() + self._ap.ahead_s))
         elif self._allowed(record):
             self._later(lambda: _try_send(upstream, data))
 

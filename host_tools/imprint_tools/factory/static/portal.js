@@ -56,7 +56,7 @@ async function look(video, detector, csrf) {
   return answer.ok ? answer.json() : null;
 }
 
-// --- A unit on its way: its progress without a reload. ---
+// --- A unit on its way: what changes of it, without a reload. ---
 
 async function follow(id) {
   for (;;) {
@@ -68,7 +68,7 @@ async function follow(id) {
     const fresh = page.getElementById(id), old = document.getElementById(id);
     if (!fresh) { location.reload(); return; }
     if (fresh.innerHTML !== old.innerHTML) old.replaceWith(fresh);
-    if (!("refresh" in fresh.dataset)) { location.reload(); return; }
+    if (!("refresh" in fresh.dataset)) return;
   }
 }
 
@@ -90,6 +90,6 @@ if (camera && navigator.mediaDevices) {
   start.hidden = false;
   start.addEventListener("click", () => startCamera(camera, start));
 }
-if (document.querySelector("#progress[data-refresh]")) follow("progress");
+if (document.querySelector("#live[data-refresh]")) follow("live");
 document.querySelectorAll("[data-rows]").forEach(
   box => box.addEventListener("input", () => grow(box)));

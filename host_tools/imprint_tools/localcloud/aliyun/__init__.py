@@ -1,0 +1,1 @@
+"""Alibaba Cloud's IoT Platform on loopback: `cloud.AliyunCloud`."""

@@ -1,0 +1,1 @@
+"""Azure's provisioning service, hubs and gateways on loopback: `cloud.AzureCloud`."""

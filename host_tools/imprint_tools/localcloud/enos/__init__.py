@@ -1,0 +1,1 @@
+"""Envision EnOS on loopback, over CoAP, MQTT and REST: `cloud.EnosCloud`."""

@@ -1,0 +1,123 @@
+"""The list of sub-devices: what passes at the bench, the board takes; and a unit's own key."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_der_private_key
+from firmware_support import MemoryFolder
+from imprint.drivers import modbus, simulated
+from imprint.subdevices import Subdevices
+from imprint.wire import der
+from imprint_tools import attachments
+from imprint_tools.errors import IdentityError
+from imprint_tools.subdevices import compile_list
+
+TOML = b"""
+[bus]
+id = 2
+baudrate = 19200
+
+[tables.inv]
+driver = "modbus"
+points = ["power:i:30775:s32:0.1", "on:c:3:bit", "energy:h:1:f32r"]
+
+[tables.sim]
+driver = "simulated"
+points = ["t:20:5"]
+
+[[subdevices]]
+device_key = "inv-1"
+table = "inv"
+address = 1
+
+[[subdevices]]
+device_key = "m:1@x"
+product_key = "meterPK"
+table = "sim"
+device_secret = "Secret01"
+"""
+
+
+def compiled(document: Any) -> bytes:
+    return compile_list(json.dumps(document).encode(), Path("list.json")).reveal()
+
+
+def document() -> dict[str, Any]:
+    return {
+        "tables": {"sim": {"driver": "simulated", "points": ["t:1:2"]}},
+        "subdevices": [{"device_key": "a", "table": "sim", "address": 1}],
+    }
+
+
+def test_the_board_takes_it() -> None:
+    """What the bench makes, the board's own module and drivers read as it was meant."""
+    text = compile_list(TOML, Path("list.toml")).reveal()
+    found = Subdevices(io.BytesIO(text), MemoryFolder(), "invPK")
+    assert [found.name(0), found.name(1)] == [("invPK", "inv-1"), ("meterPK", "m:1@x")]
+    assert found.secret(1) == b"Secret01"
+    assert json.loads(found.bus) == {"id": 2, "baudrate": 19200}
+    assert found.place(1) == ("sim", 0)
+    words = found.table("inv")
+    modbus.Driver(words[1:], io.BytesIO(), lambda: None)
+    assert simulated.Driver(found.table("sim")[1:], {}, lambda: None).poll(0).keys() == {"t"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"colour": 1}, "unknown 'colour'"),
+        ({"subdevices": []}, "1 to 200"),
+        ({"subdevices": [{"device_key": "a b", "table": "sim"}]}, "device_key"),
+        ({"subdevices": [{"device_key": "a", "table": "none"}]}, "names none"),
+        ({"subdevices": [{"device_key": "a", "table": "sim", "address": -1}]}, "address"),
+        ({"subdevices": [{"device_key": "a", "table": "sim", "adress": 1}]}, "unknown field"),
+        ({"subdevices": [{"device_key": "a", "table": "sim"}] * 2}, "already"),
+        ({"tables": {"sim": {"driver": "magic", "points": ["t"]}}}, "driver"),
+        ({"tables": {"sim": {"driver": "simulated", "points": ["t"]}}}, "no point"),
+        ({"tables": {"sim": {"driver": "modbus", "points": ["t:c:1:u16"]}}}, "no point"),
+        ({"bus": {"baud": 9600}}, "bus has no 'baud'"),
+        ({"bus": {"id": "1"}}, "whole number"),
+    ],
+)
+def test_refused(change: dict[str, Any], said: str) -> None:
+    """Each rule has its message."""
+    with pytest.raises(IdentityError, match=said):
+        compiled(document() | change)
+
+
+def test_secrets_do_not_show() -> None:
+    """A list that is refused, or cannot be read, shows no secret."""
+    entry = {"device_key": "a", "table": "sim", "device_secret": "Very secret!"}
+    with pytest.raises(IdentityError) as refused:
+        compiled(document() | {"subdevices": [entry]})
+    assert "Very" not in str(refused.value)
+    with pytest.raises(IdentityError) as broken:
+        compile_list(b'[[subdevices]]\ndevice_secret = "Very secret', Path("list.toml"))
+    assert "Very" not in str(broken.value) and broken.value.__cause__ is None
+    assert "Secret01" not in repr(compile_list(TOML, Path("list.toml")))
+
+
+def test_applicant() -> None:
+    """A unit that applies for its certificate has a key of its own, and a request for it that the
+    board can tell from another's."""
+    key, request = attachments.applicant("PK", "DK")
+    loaded = x509.load_der_x509_csr(request)
+    assert loaded.is_signature_valid
+    assert loaded.subject.rfc4514_string() == "CN=PK.DK"
+    private = load_der_private_key(key.reveal(), None)
+    assert private.public_key() == loaded.public_key()
+    pem = der.to_pem(request)
+    assert x509.load_pem_x509_csr(pem.encode()).public_key() == loaded.public_key()
+    assert attachments.applicant("PK", "DK")[0] != key
+
+
+def test_a_long_name_is_the_device_key() -> None:
+    """A common name has 64 characters at most."""
+    _, request = attachments.applicant("P" * 32, "D" * 64)
+    assert x509.load_der_x509_csr(request).subject.rfc4514_string() == "CN=" + "D" * 64

@@ -1,0 +1,474 @@
+"""An edge and its sub-devices: from a blank board to points in the local EnOS, and what can go
+wrong on the way with one of them, with the cloud and with the bus."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from edge_bench import FREE, GATEWAY_DK, GATEWAY_PK, SUB_PK, EdgeBench, listed
+from imprint_tools.localcloud.enos.cloud import EnosConfig, Inferred
+from imprint_tools.localcloud.enos.config import EnosLimits
+from imprint_tools.localcloud.enos.records import GATEWAY
+from journey_bench import flash_content
+
+KEYS = ("inv-1", "inv-2", "inv-3")
+
+Make = Callable[..., EdgeBench]
+
+
+@pytest.fixture
+def make_edge(tmp_path: Path, firmware: bytes) -> Iterator[Make]:
+    """Makes edges, which are taken down after the test. Keywords as of EdgeBench."""
+    with ExitStack() as stack:
+
+        def make(content: bytes = firmware, **options: Any) -> EdgeBench:
+            return stack.enter_context(EdgeBench(tmp_path, content, **options))
+
+        yield make
+
+
+@pytest.fixture
+def edge(make_edge: Make) -> EdgeBench:
+    """An edge with three sub-devices that it creates over REST, without power."""
+    return make_edge(subdevices=listed(*KEYS))
+
+
+def requests(bench: EdgeBench, tail: str) -> list[dict[str, Any]]:
+    """What the edge asked for at topics that end so."""
+    return [e for e in bench.events("publish") if e["topic"].endswith(tail)]
+
+
+def replied(bench: EdgeBench, number: str, code: int) -> None:
+    """Wait for a command's reply."""
+    bench.cloud.event_log.wait("command-reply", id=number, code=code, timeout_s=20)
+
+
+def powered(bench: EdgeBench, count: int) -> None:
+    bench.board.power_on()
+    bench.all_online(count)
+    bench.reported()
+
+
+# --- Ways into the cloud
+
+
+@pytest.mark.parametrize("registration", ["rest", "mqtt"])
+def test_dynamic(make_edge: Make, registration: str) -> None:
+    """Sub-devices are created, bound, online and reported; a second start creates nobody."""
+    edge = make_edge(subdevices=listed(*KEYS), subdevice_registration=registration)
+    powered(edge, 3)
+    edge.reported()
+    for key in KEYS:
+        assert edge.device(key)["measurepoints"].keys() == {"power", "temperature"}
+        assert edge.device(key)["gateway"] == [GATEWAY_PK, GATEWAY_DK]
+    bound = len(requests(edge, "thing/topo/add"))
+    edge.power_cycle()
+    edge.all_online(3)
+    assert bound == len(requests(edge, "thing/topo/add")) == 1
+    assert len(requests(edge, "thing/device/register")) == (registration == "mqtt")
+
+
+def test_static_by_secret(make_edge: Make) -> None:
+    """Sub-devices whose own secrets are burned need neither the API nor its account."""
+    edge = make_edge()
+    secrets = edge.create(*KEYS)
+    entries = listed(*KEYS)
+    for entry in entries:
+        entry["device_secret"] = secrets[entry["device_key"]]
+    edge.list["subdevices"] = entries
+    edge.burn(
+        edge.make_identity(
+            subdevice_registration="none", api_host=None, access_key=None, access_secret=None
+        )
+    )
+    powered(edge, 3)
+    assert not edge.events("api")
+
+
+def test_static_by_product(make_edge: Make) -> None:
+    """Sub-devices that exist and are bound are activated with their product's secret, once."""
+    edge = make_edge(subdevices=listed(*KEYS))
+    edge.create(*KEYS, bound=True)
+    secret = edge.cloud.product_secret(SUB_PK).reveal().decode()
+    edge.burn(
+        edge.make_identity(
+            subdevice_registration="none", subdevice_product_secret=secret, access_key=None
+        )
+    )
+    powered(edge, 3)
+    assert [edge.device(key)["activations"] for key in KEYS] == [1, 1, 1]
+    edge.power_cycle()
+    edge.all_online(3)
+    assert [edge.device(key)["activations"] for key in KEYS] == [1, 1, 1]
+
+
+def test_activation_of_the_edge(make_edge: Make) -> None:
+    """In mode 3 the edge's own secret is stored before the cloud hears that it came."""
+    edge = make_edge(subdevices=listed(*KEYS), config=EnosConfig())
+    secret = edge.cloud.product_secret(GATEWAY_PK).reveal().decode()
+    edge.burn(edge.make_identity(secure_mode=3, device_secret=None, product_secret=secret))
+    powered(edge, 3)  # with the cloud's own limits: one connect a second
+    assert edge.device(GATEWAY_DK, GATEWAY_PK)["activations"] == 1
+    assert requests(edge, "thing/activate/info_reply")
+    edge.power_cycle()
+    edge.all_online(3)
+    assert edge.device(GATEWAY_DK, GATEWAY_PK)["activations"] == 1
+
+
+# --- Certificates
+
+
+def certified(make_edge: Make, **options: Any) -> EdgeBench:
+    """An edge of a product that demands certificates."""
+    edge = make_edge(subdevices=listed(*KEYS), certificate="apply", **options)
+    edge.cloud.require_certificate(GATEWAY_PK)
+    return edge
+
+
+def test_certificate(make_edge: Make) -> None:
+    """An edge applies for its certificate at first power-on, keeps it, and logs in with it."""
+    edge = certified(make_edge)
+    edge.board.power_on()
+    assert edge.wait("certified").data["renewed"] is False
+    edge.all_online(3)
+    edge.power_cycle()
+    edge.all_online(3)
+    issued = [e for e in edge.events("api") if e.get("action") == "apply"]
+    assert len(issued) == 1
+    assert {"cert_a"} <= set(edge.entries())
+
+
+def test_certificate_renewed(make_edge: Make) -> None:
+    """Two thirds of its life later an edge has a new one, and its sub-devices are online."""
+    config = EnosConfig(limits=FREE, inferred=Inferred(api_window_s=None))
+    edge = certified(make_edge, certificate_days=1, config=config)
+    edge.board.power_on()
+    edge.wait("certified")
+    edge.all_online(3)
+    edge.air.ahead_s = 9 * 3600  # it began a day ago, for clocks that are behind
+    edge.power_cycle()
+    assert edge.wait("certified").data["renewed"] is True
+    edge.all_online(3)
+    edge.air.ahead_s = 0
+    edge.power_cycle()
+    edge.all_online(3)
+    assert len([e for e in edge.events("api") if e.get("action") == "renew"]) == 1
+
+
+def test_certificate_demanded(make_edge: Make) -> None:
+    """Without one, an edge of such a product is told what is missing, and waits for a person."""
+    edge = make_edge(subdevices=listed(*KEYS))
+    edge.cloud.require_certificate(GATEWAY_PK)
+    edge.board.power_on()
+    error = edge.halted_with(510)
+    assert error.error is not None and "746" in error.error.cause
+    assert "apply" in error.error.next_step
+
+
+def test_certificate_not_allowed(make_edge: Make) -> None:
+    """A service account without that right gets no certificate: a person has to grant it."""
+    edge = certified(make_edge)
+    edge.cloud.set_rights(edge.account[0], "o15000000000001", ["devices"])
+    edge.board.power_on()
+    assert edge.halted_with(442).data["number"] == 498
+
+
+# --- One is refused, the others are not
+
+
+def test_disabled_and_enabled(edge: EdgeBench) -> None:
+    """A sub-device that the cloud disables is left alone until the cloud enables it."""
+    powered(edge, 3)
+    edge.cloud.set_enabled(SUB_PK, "inv-2", False)
+    edge.wait("subdevice", key="inv-2", to="disable")
+    edge.all_online(2)
+    edge.reported()
+    edge.cloud.set_enabled(SUB_PK, "inv-2", True)
+    edge.all_online(3)
+
+
+def test_disabled_at_login(make_edge: Make) -> None:
+    """A batch that is half accepted: who is refused has the cloud's code, the others are on."""
+    edge = make_edge(subdevices=listed(*KEYS))
+    secrets = edge.create(*KEYS)
+    entries = listed(*KEYS)
+    for entry in entries:
+        entry["device_secret"] = secrets[entry["device_key"]]
+    edge.list["subdevices"] = entries
+    edge.burn(edge.make_identity(subdevice_registration="none"))
+    edge.cloud.set_enabled(SUB_PK, "inv-2", False)
+    edge.board.power_on()
+    error = edge.error(521)
+    assert error.data["number"] == 723 and "inv-2" in error.data["detail"]
+    edge.all_online(2)
+    edge.reported()
+
+
+def test_deleted(edge: EdgeBench) -> None:
+    """A sub-device that the cloud deletes is not made anew, not even by the next start."""
+    powered(edge, 3)
+    edge.cloud.delete_device(SUB_PK, "inv-1")
+    edge.wait("subdevice", key="inv-1", to="delete")
+    edge.reported()
+    edge.power_cycle()
+    edge.all_online(2)
+    edge.reported()
+
+
+@pytest.mark.parametrize(
+    ("code", "number"), [(520, 705), (522, 740), (523, 742), (525, 771), (526, 791)]
+)
+def test_refusals(make_edge: Make, code: int, number: int) -> None:
+    """Each refusal of a sub-device has its error, and the other one is online."""
+    edge = make_edge()
+    good = edge.create("good")["good"]
+    entries = listed("good", "bad")
+    entries[0]["device_secret"] = good
+    product_secret = None
+    if number == 742:
+        edge.create("bad")
+        entries[1] |= {"device_secret": "wrong"}
+    elif number == 705:
+        entries[1] |= {"device_secret": "nobody"}
+    elif number == 791:
+        secret = edge.cloud.create_device(GATEWAY_PK, "bad").reveal().decode()
+        entries[1] |= {"device_secret": secret, "product_key": GATEWAY_PK}
+    else:
+        edge.create("bad", bound=number == 771)
+        product_secret = edge.cloud.product_secret(SUB_PK).reveal().decode()
+    edge.list["subdevices"] = entries
+    burned = {"subdevice_registration": "none", "subdevice_product_secret": product_secret}
+    if number == 740:
+        burned["access_key"] = None
+    edge.burn(edge.make_identity(**burned))
+    if number == 771:
+        edge.cloud.set_dynamic_activation(SUB_PK, False)
+        number = 770
+    edge.board.power_on()
+    error = edge.error(code)
+    assert error.data["number"] == number and "bad" in error.data["detail"]
+    edge.all_online(1)
+    edge.reported()
+
+
+def test_another_edges(make_edge: Make) -> None:
+    """A sub-device of another edge's topology is named, with what to do."""
+    edge = make_edge(subdevices=listed("mine", "theirs"))
+    edge.cloud.create_device(GATEWAY_PK, "edge-2")
+    edge.create("theirs")
+    edge.cloud.bind((GATEWAY_PK, "edge-2"), (SUB_PK, "theirs"))
+    edge.board.power_on()
+    assert "theirs" in edge.error(522).data["detail"]
+    edge.all_online(1)
+
+
+def test_unbound_in_the_console(edge: EdgeBench) -> None:
+    """A sub-device that was taken out of the topology meanwhile is put there again."""
+    powered(edge, 3)
+    edge.board.power_off()
+    edge.cloud.delete_device(SUB_PK, "inv-3")
+    edge.cloud.create_device(SUB_PK, "inv-3")  # the same name, another secret
+    edge.board.power_on()
+    edge.all_online(2)
+
+
+# --- The API
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "code", "number"),
+    [("access_key", "nobody", 440, 1002), ("access_secret", "wrong", 440, 1003)],
+)
+def test_service_account(make_edge: Make, field: str, value: str, code: int, number: int) -> None:
+    """A wrong service account stops nothing but the creation of sub-devices."""
+    edge = make_edge(subdevices=listed(*KEYS))
+    edge.burn(edge.make_identity(**{field: value}))
+    edge.board.power_on()
+    assert edge.error(code).data["number"] == number
+    edge.online()
+
+
+def test_organisation_without_the_application(edge: EdgeBench) -> None:
+    """An organisation that has not registered the application: said so, and the edge reports."""
+    edge.cloud.set_rights(edge.account[0], "o15000000000001", None)
+    edge.board.power_on()
+    assert edge.error(442).data["number"] == 498
+    edge.online()
+
+
+def test_product_of_another_organisation(make_edge: Make) -> None:
+    """A product of another organisation: the cloud's own code and words are shown."""
+    edge = make_edge(subdevices=listed(*KEYS))
+    other = edge.cloud.create_product("foreignPK1", organisation=edge.cloud.create_organisation())
+    edge.burn(edge.make_identity(subdevice_product_key=other))
+    edge.board.power_on()
+    assert edge.error(444).data["number"] == 99400
+    edge.online()
+
+
+def test_token_expires(make_edge: Make) -> None:
+    """A token that expires in mid-run is got anew, and nobody notices."""
+    edge = make_edge(subdevices=listed(*KEYS))
+    edge.cloud.faults.token_expires = 1
+    powered(edge, 3)
+    assert not [item for item in edge.items if getattr(item, "name", "") == "error"]
+
+
+def test_clock_that_lies(edge: EdgeBench) -> None:
+    """A signature that is refused for the time in it is not taken for a wrong secret: the clock is
+    set anew, and all are online."""
+    edge.air.ahead_s = 3600
+    edge.board.power_on()
+    assert "ahead" in edge.error(441).data["detail"]
+    edge.air.ahead_s = 0
+    edge.all_online(3, timeout_s=90)
+
+
+@pytest.mark.parametrize("fault", ["api_error", "api_garbage"])
+def test_api_out_of_order(edge: EdgeBench, fault: str) -> None:
+    """A 5xx or nonsense from the API delays the sub-devices and nothing else."""
+    setattr(edge.cloud.faults, fault, 1)
+    edge.board.power_on()
+    edge.wait("error", retry=True)
+    edge.online()
+    edge.all_online(3, timeout_s=90)
+
+
+def test_created_before(edge: EdgeBench) -> None:
+    """Sub-devices that exist are not an error: the API is asked for their secrets."""
+    edge.create("inv-1", "inv-3")
+    powered(edge, 3)
+
+
+def test_creation_half_accepted(edge: EdgeBench) -> None:
+    """Of a creation that is half accepted, one half is online at once."""
+    edge.cloud.faults.half_batch = 1
+    edge.board.power_on()
+    assert edge.error(443).data["number"] == 99500
+    edge.all_online(1)
+
+
+# --- The connection
+
+
+def test_broker_restart(edge: EdgeBench) -> None:
+    """After a broker's restart all are online again, by one batch, without a connect too many."""
+    powered(edge, 3)
+    before = len(edge.events("connect"))
+    edge.cloud.drop_all()
+    edge.all_online(3, timeout_s=90)
+    edge.reported()
+    assert len(edge.events("connect")) == before + 1
+    assert len(requests(edge, "combine/login/batch")) == 2
+
+
+def test_no_storm(make_edge: Make) -> None:
+    """An edge that loses its connection again and again keeps the cloud's limit of connects."""
+    limits = dataclasses.replace(EnosLimits())
+    edge = make_edge(subdevices=listed(*KEYS), config=EnosConfig(limits=limits))
+    edge.board.power_on()
+    for _ in range(3):
+        edge.all_online(3)
+        edge.cloud.drop(GATEWAY_PK, GATEWAY_DK)
+        edge.wait("wait")
+    edge.all_online(3)
+    edge.cloud.drop(GATEWAY_PK, GATEWAY_DK)
+    assert edge.wait("wait").data["ms"] > 60_000, "the fifth would block it for five minutes"
+    assert not edge.events("refused")
+
+
+def test_reply_of_another_id(edge: EdgeBench) -> None:
+    """A reply for another request is not taken for ours: the edge waits, and connects anew."""
+    edge.cloud.faults.other_id = 1
+    edge.board.power_on()
+    edge.wait("error", retry=True)
+    edge.all_online(3, timeout_s=90)
+
+
+def test_late_reports(edge: EdgeBench) -> None:
+    """What was measured without a connection is reported as late, not as the latest value."""
+    powered(edge, 3)
+    edge.cloud.stop()
+    edge.wait("wait")
+    edge.wait("wait")
+    edge.cloud.start()
+    edge.all_online(3, timeout_s=90)
+    edge.wait("reported", acked=True)
+    assert requests(edge, "thing/measurepoint/resume/batch")
+
+
+# --- Commands
+
+
+def test_commands(edge: EdgeBench) -> None:
+    """Set, get and services reach a sub-device's driver; what nobody has is answered 1101."""
+    powered(edge, 3)
+    number = edge.cloud.set_measurepoints(SUB_PK, "inv-2", {"power": 7})
+    replied(edge, number, 200)
+    edge.wait("reported")
+    edge.reported()
+    edge.reported()
+    assert edge.device("inv-2")["measurepoints"]["power"]["value"] == 7
+    number = edge.cloud.command(SUB_PK, "inv-1", "thing/service/measurepoint/get", ["power"])
+    replied(edge, number, 200)
+    number = edge.cloud.set_measurepoints(SUB_PK, "inv-2", {"colour": 7})
+    replied(edge, number, 1200)
+    number = edge.cloud.invoke(SUB_PK, "inv-2", "dance", {})
+    replied(edge, number, 1101)
+
+
+# --- The table
+
+
+def test_torn_record(edge: EdgeBench) -> None:
+    """A record that is damaged costs one question to the API, and the others nothing."""
+    powered(edge, 3)
+    edge.board.power_off()
+    damage(edge)
+    created = len([e for e in edge.events("api") if e.get("action") == "create"])
+    edge.board.power_on()
+    edge.all_online(3)
+    asked = [e for e in edge.events("api") if e.get("action") == "create"]
+    assert len(asked) == created + 1
+
+
+def damage(edge: EdgeBench) -> None:
+    """Turn a bit of one record's secret in the file system, as wear does."""
+    secret = edge.cloud.device_secret(SUB_PK, "inv-2").reveal()
+    content = edge.read()
+    # LittleFS keeps a small file inside of its folder's own block: all copies of it.
+    at = content.find(secret)
+    assert at >= 0
+    # Its folder's block has a checksum as well; so the record is written anew, torn.
+    from imprint_tools import image
+    from journey_bench import KIND
+
+    files = dict(image.unpack_vfs(content[KIND.vfs.offset : KIND.vfs.end]))
+    name = next(n for n, data in files.items() if n.startswith("subdevices/") and secret in data)
+    files[name] = files[name][:-3]
+    edge.write(image.pack_vfs(files, KIND.vfs.size), KIND.vfs.offset)
+
+
+def test_two_hundred(make_edge: Make) -> None:
+    """Two hundred are online with a heap of 128 kB, a score to a message."""
+    lines = ["!sim simulated power:5000:400"] + [f"inv-{n} sim {n}" for n in range(1, 201)]
+    content = flash_content({"subdevices.txt": "\n".join(lines).encode()})
+    edge = make_edge(content, interval_s=5)
+    edge.board.power_on()
+    edge.all_online(200, timeout_s=150)
+    edge.power_cycle()
+    edge.all_online(200)
+    assert 10 <= len(requests(edge, "combine/login/batch")) <= 30
+    for _ in range(12):
+        edge.reported()
+    assert all(d["measurepoints"] for d in edge.cloud.devices() if d["product_key"] == SUB_PK)
+
+
+def test_kinds_are_known() -> None:
+    """The bench's own words for products are the cloud's."""
+    assert GATEWAY == "gateway" and FREE.connects is None

@@ -1,0 +1,92 @@
+"""Pull the plug at every flash operation of an edge's first boot: whatever was issued until then
+is kept or had again, and all its sub-devices are online at the next power-on.
+
+`make test` tries a sample, `make test-all` every operation, whole and torn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from edge_bench import GATEWAY_DK, GATEWAY_PK, SUB_PK, EdgeBench, listed
+from imprint_tools.virtual.devkit import State
+
+_CREATED = ("dyn-1", "dyn-2")
+_BURNED = "static-1"
+_SAMPLE = 6
+
+
+class EdgeFirstBoot:
+    """One edge that is made new again and again: it activates itself, applies for its certificate,
+    creates two sub-devices over REST and has one whose secret is burned."""
+
+    def __init__(self, bench: EdgeBench) -> None:
+        self.bench = bench
+        bench.cloud.require_certificate(GATEWAY_PK)
+        secret = bench.cloud.create_device(SUB_PK, _BURNED).reveal().decode()
+        bench.list["subdevices"] = [
+            *listed(*_CREATED),
+            {"device_key": _BURNED, "table": "sim", "address": 9, "device_secret": secret},
+        ]
+        product_secret = bench.cloud.product_secret(GATEWAY_PK).reveal().decode()
+        bench.identity = bench.make_identity(
+            secure_mode=3, device_secret=None, product_secret=product_secret, certificate="apply"
+        )
+        self.renew()
+        before = bench.board.flash.ops
+        bench.board.power_on()
+        bench.all_online(3)
+        bench.reported()
+        self.operations = range(1, bench.board.flash.ops - before + 1)
+
+    def renew(self) -> None:
+        """An edge that has just been burned, and a cloud in which nothing of it is known."""
+        cloud = self.bench.cloud
+        self.bench.burn(self.bench.identity)
+        for device in cloud.devices():
+            if device["device_key"] in _CREATED:
+                cloud.delete_device(SUB_PK, device["device_key"])
+        cloud.reset_activation(GATEWAY_PK, GATEWAY_DK)
+
+    def cut_at(self, number: int, *, torn: bool) -> None:
+        """Cut the power at that operation of a first boot, then require what was promised."""
+        bench = self.bench
+        self.renew()
+        bench.board.cut(number, torn=torn)
+        bench.board.power_on()
+        bench.board.wait_for(State.OFF)
+        try:
+            bench.board.power_on()
+            bench.all_online(3)
+            bench.reported()
+            bench.power_cycle()
+            bench.all_online(3)
+        except (AssertionError, TimeoutError) as error:
+            error.add_note(f"power cut at operation {number} of {len(self.operations)}, {torn=}")
+            raise
+
+
+@pytest.fixture(scope="module")
+def first_boot(
+    tmp_path_factory: pytest.TempPathFactory, firmware: bytes
+) -> Iterator[EdgeFirstBoot]:
+    """Shared: a boot takes seconds, and nothing of one edge is left in the next."""
+    with EdgeBench(tmp_path_factory.mktemp("edge-cuts"), firmware) as bench:
+        yield EdgeFirstBoot(bench)
+
+
+def test_a_first_boot_may_end_anywhere(first_boot: EdgeFirstBoot) -> None:
+    """A cut at operations spread over all of it, whole and torn in turns."""
+    count = len(first_boot.operations)
+    assert 10 < count < 200
+    for turn in range(_SAMPLE):
+        first_boot.cut_at(1 + turn * (count - 2) // (_SAMPLE - 1), torn=turn % 2 == 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("torn", [False, True])
+def test_every_operation(first_boot: EdgeFirstBoot, torn: bool) -> None:
+    """The same at every operation, both whole and torn."""
+    for number in first_boot.operations:
+        first_boot.cut_at(number, torn=torn)
