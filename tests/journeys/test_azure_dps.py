@@ -205,7 +205,7 @@ def test_a_registration_that_is_cut_is_asked_for_again(make_azure_bench: MakeBen
 
 
 def test_a_report_that_is_not_acknowledged_is_marked(make_azure_bench: MakeBench) -> None:
-    """It comes again with the same id, so that whoever reads the hub can tell."""
+    """It comes again with MQTT's DUP and the same id, so that whoever reads the hub can tell."""
     bench = make_azure_bench()
     bench.board.power_on()
     bench.online()
@@ -213,6 +213,9 @@ def test_a_report_that_is_not_acknowledged_is_marked(make_azure_bench: MakeBench
     bench.error(322, timeout_s=40)
     bench.online()
     bench.lost_nothing(bench.reported())
+    assert [event["dup"] for event in bench.events("publish")].count(True) == 1
+    mids = [event["properties"]["$.mid"] for event in bench.events("telemetry")]
+    assert len(mids) == len(set(mids)) + 1
 
 
 def test_twin_methods_and_messages(make_azure_bench: MakeBench, with_application: bytes) -> None:
