@@ -132,9 +132,7 @@ def _arguments(function: _Function, keywords: Container[str]) -> list[str]:
     return [name for name in names if name not in keywords and name[0] != "_"]
 
 
-def _renamed(
-    text: str, tree: _Nodes, keywords: Container[str], table: Mapping[str, str]
-) -> str:
+def _renamed(text: str, tree: _Nodes, keywords: Container[str], table: Mapping[str, str]) -> str:
     lines = text.splitlines(keepends=True)
     places = {
         token.start: token.string
