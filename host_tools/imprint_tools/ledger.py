@@ -9,12 +9,14 @@ after a kill changes nothing twice.
 `wanted` is where an account has asked a unit to go; it is written before the cloud is told and
 taken away when the cloud has done it, so that a kill in between is made good at the next start.
 
-SQLite by default (WAL, each commit on the disk before it counts), PostgreSQL by URL.
+SQLite by default (WAL, each commit on the disk before it counts; a file of its owner's alone),
+PostgreSQL by URL.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import time
 import uuid
@@ -200,7 +202,7 @@ class Ledger:
             )
         values: dict[str, Any] = {"wanted": wanted, "problem": "", "changed": _now()}
         if settings is not None:
-            values["settings"] = json.dumps(settings)
+            values["settings"] = json.dumps(settings, allow_nan=False)
         with self.writing() as connection:
             done = connection.execute(
                 units.update()
@@ -363,6 +365,14 @@ class Ledger:
             ]
 
 
+def has_password(url: str) -> bool:
+    """Whether there is one in an SQLAlchemy URL. Raises LedgerError: it is none."""
+    try:
+        return make_url(url).password is not None
+    except ArgumentError:
+        raise LedgerError("the ledger's URL is none", next_step="sqlite:///FILE") from None
+
+
 def open_ledger(url: str) -> Ledger:
     """Open the ledger at an SQLAlchemy URL; bring its tables up to date. Raises LedgerError."""
     try:
@@ -371,10 +381,12 @@ def open_ledger(url: str) -> Ledger:
             parsed = parsed.set(drivername="postgresql+psycopg")
         engine = create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite")
         if engine.dialect.name == "sqlite":
+            if parsed.database:  # before SQLite does, which lets others read it
+                os.close(os.open(parsed.database, os.O_RDWR | os.O_CREAT, 0o600))
             event.listen(engine, "connect", _on_sqlite_connect)
             event.listen(engine, "begin", _on_sqlite_begin)
         migrate(engine)
-    except (ArgumentError, ImportError, SQLAlchemyError) as error:
+    except (ArgumentError, ImportError, OSError, SQLAlchemyError) as error:
         # The URL may hold a password: it is not shown.
         raise LedgerError(
             f"the ledger cannot be opened ({type(error).__name__})",

@@ -22,6 +22,7 @@ import air_bytes
 import at_line
 import factory
 import flashing
+import gateway
 import heap
 import issuing
 import modem_heap
@@ -46,6 +47,7 @@ SECTIONS = {
     "air": air_bytes.measure,
     "modem-heap": modem_heap.measure,
     "at": at_line.measure,
+    "gateway": gateway.measure,
     "azure": provisioning.measure,
     "factory": factory.measure,
     "issuing": issuing.measure,

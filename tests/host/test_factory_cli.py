@@ -11,7 +11,9 @@ from typing import Any
 
 import factorylab
 import pytest
+from click.testing import CliRunner
 from factorylab import serving
+from imprint_tools.cli.factory import factory as factory_commands
 from imprint_tools.factory import config as configuration
 from imprint_tools.localcloud.azure.cloud import AzureCloud
 
@@ -82,6 +84,22 @@ def test_from_nothing_to_an_identity(shop: Shop, cloud: AzureCloud, tmp_path: Pa
         assert secret not in shop.said
         for file in shop.folder.rglob("*"):
             assert not file.is_file() or secret.encode() not in file.read_bytes(), file
+
+
+def test_a_ledgers_password_on_the_command_line(shop: Shop, tmp_path: Path) -> None:
+    """Refused, and not repeated; nothing of the folder is for others."""
+    config = configuration.load(shop.folder)
+    again: list[str | Path] = [
+        "init", tmp_path / "again", "--authority", config.authority, "--id-scope", "0ne1",
+        "--root-ca", config.root_ca, "--dps", config.dps.connection,
+    ]  # fmt: skip
+    done = CliRunner().invoke(
+        factory_commands,
+        [*map(str, again), "--ledger", "postgresql://imprint:canary-pw@db/ledger"],
+    )
+    assert done.exit_code == 2 and "PGPASSFILE" in done.output and "canary-pw" not in done.output
+    assert not (tmp_path / "again").exists()
+    assert (shop.folder / configuration.FILE).stat().st_mode & 0o077 == 0
 
 
 def test_stations_and_accounts(shop: Shop, tmp_path: Path) -> None:

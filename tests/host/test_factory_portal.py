@@ -16,7 +16,7 @@ from imprint_tools import labels
 from imprint_tools.factory.activation import Activation
 from imprint_tools.factory.client import StationClient
 from imprint_tools.factory.web import HEADERS, Limits
-from imprint_tools.ledger import ACTIVE, DECOMMISSIONED, DISABLED, ENROLLED, Ledger, new_id
+from imprint_tools.ledger import ACTIVE, DECOMMISSIONED, DISABLED, ENROLLED, Ledger, Unit, new_id
 from imprint_tools.localcloud.azure.cloud import AzureConfig
 from imprint_tools.localcloud.azure.faults import Trouble
 from starlette.exceptions import HTTPException
@@ -218,6 +218,29 @@ def test_dps_is_away_for_a_while(
     assert (unit.state, unit.wanted) == (ACTIVE, "") and "400" in unit.problem
 
 
+def test_one_unit_does_not_keep_the_others_waiting(
+    lab: Lab, make: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What nobody thought of happens to one; those after it are finished all the same."""
+    first, second = make(), make()
+    ledger = lab.factory.ledger
+    for unit_id in (first, second):
+        ledger.want(ledger.get(unit_id), ACTIVE, {})
+    whole = Activation.carry_out
+
+    def carry_out(self: Activation, unit: Unit) -> Any:
+        if unit.id == first:
+            raise ValueError("a fault of this one")
+        return whole(self, unit)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Activation, "carry_out", carry_out)
+        lab.factory.enroller.finish_undone()
+    assert [ledger.get(one).state for one in (first, second)] == [ENROLLED, ACTIVE]
+    lab.factory.enroller.finish_undone()
+    assert ledger.get(first).state == ACTIVE
+
+
 class KilledError(BaseException):
     """Stands for SIGKILL at a line."""
 
@@ -318,6 +341,14 @@ def test_a_form_without_its_token_is_refused(lab: Lab, ann: Visitor, make: Maker
     assert forged.status_code == 403
     assert lab.factory.ledger.get(unit_id).state == ENROLLED
     assert ann.client.post("/login", data={"name": "ann", "password": "x"}).status_code == 403
+
+
+@pytest.mark.parametrize("path", ["/login", "/units/x/activate"])
+def test_a_form_in_a_codec_of_its_own(ann: Visitor, path: str) -> None:
+    """One that makes halves of characters, which UTF-8 cannot hold, is refused."""
+    part = '--x\r\nContent-Disposition: form-data; name="csrf"\r\n\r\n\\ud800\r\n--x--\r\n'
+    kind = {"Content-Type": "multipart/form-data; boundary=x; charset=unicode_escape"}
+    assert ann.client.post(path, content=part.encode(), headers=kind).status_code == 400
 
 
 def test_logging_out_ends_the_session(lab: Lab) -> None:
@@ -452,6 +483,21 @@ def test_the_rest_interface(lab: Lab, make: Maker) -> None:
             answer = program.post(f"/api/v1/units/{unit_id}/{action}")
             assert answer.json()["state"] == wanted
         assert program.post(f"/api/v1/units/{unit_id}/enable").status_code == 409
+
+
+def test_a_number_beyond_all_bounds(lab: Lab, make: Maker) -> None:
+    """Python reads 1e999 as what no JSON can say; it must not come as far as the ledger."""
+    unit_id = make()
+    with lab.client(lab.account) as program:
+        answer = program.post(
+            f"/api/v1/units/{unit_id}/activate", content=b'{"tags": {"a": 1e999}}'
+        )
+        assert (answer.status_code, answer.json()["error"]["code"]) == (422, "twin-invalid")
+        assert program.get("/api/v1/units", params={"prefix": unit_id}).status_code == 200
+    ledger = lab.factory.ledger
+    with pytest.raises(ValueError, match="JSON"):
+        ledger.want(ledger.get(unit_id), ACTIVE, {"tags": {"a": float("inf")}})
+    assert ledger.get(unit_id).wanted == ""
 
 
 @pytest.mark.parametrize(

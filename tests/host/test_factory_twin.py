@@ -54,6 +54,8 @@ def test_what_fits(tags: Any, desired: Any) -> None:
         ({"t" + str(n): "x" * 1000 for n in range(9)}, {}, "8192"),
         ({}, {"t" + str(n): "x" * 1000 for n in range(33)}, "32768"),
         ({"a": "\ud800"}, {}, "half a character"),
+        ({"a": float("inf")}, {}, "no number"),
+        ({}, {"a": [float("nan")]}, r"desired.a\[0\] is no number"),
     ],
 )
 def test_what_does_not(tags: Any, desired: Any, problem: str) -> None:
@@ -73,6 +75,7 @@ def test_what_does_not(tags: Any, desired: Any, problem: str) -> None:
         ('{"properties": {"reported": {}}}', "no place"),
         ('{"tags": {"a": 1, "a": 2}}', "twice"),
         ('{"tags": {"a": NaN}}', "NaN"),
+        ('{"tags": {"a": 1e999}}', "no number"),
         ("[" * 60_000, "nested|not JSON"),
         ('{"tags": "' + "x" * 70_000, "longer"),
     ],

@@ -121,6 +121,16 @@ def test_a_ledger_is_durable(sqlite: Ledger) -> None:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
 
 
+def test_a_ledger_is_its_owners_alone(tmp_path: Path) -> None:
+    """It holds the hashes of passwords and tokens; what SQLite lays beside it is kept so, too."""
+    place = tmp_path / "ledger.db"
+    ledger = open_ledger(f"sqlite:///{place}")
+    People(ledger).add_station("line-1", "acme")
+    modes = {one.name: one.stat().st_mode & 0o077 for one in tmp_path.glob("ledger.db*")}
+    ledger.close()
+    assert len(modes) > 1 and set(modes.values()) == {0}
+
+
 @pytest.mark.parametrize("url", ["", "nonsense", "sqlite:////no/such/folder/x.db", "oracle://x/y"])
 def test_a_ledger_that_cannot_be_opened(url: str) -> None:
     """An expected failure, which does not repeat the URL: it may hold a password."""

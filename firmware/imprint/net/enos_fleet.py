@@ -111,9 +111,8 @@ class Fleet:
         elif verb == "disable":
             flags[at] = flags[at] & ~s.ONLINE | s.DISABLED
         else:
-            self.table.forget(at)
-            self.table.keep(at, flags=s.DELETED)
             flags[at] &= ~s.ONLINE
+            self._forget(at, s.DELETED)
         self._told = -1
 
     def refused(self, at: int, code: int, message: str) -> None:
@@ -131,7 +130,7 @@ class Fleet:
         else:
             flags[at] |= s.REFUSED
             if code == _SIGNATURE_WRONG and flags[at] & s.ISSUED:
-                self.table.forget(at)  # it is asked for anew at the next connection
+                self._forget(at)  # it is asked for anew at the next connection
         self._told = -1
 
     def _try(self, act: "Any", chosen: "list[int]") -> bool:
@@ -160,6 +159,15 @@ class Fleet:
             self.table.flags[at] |= s.REFUSED
             return False
         return True
+
+    def _forget(self, at: int, flags: int = 0) -> None:
+        try:
+            self.table.forget(at)
+            if flags:
+                self.table.keep(at, flags=flags)
+        except SetupError as error:
+            port.emit_error(error)
+            self.table.flags[at] |= s.REFUSED
 
     def _ready(self, at: int) -> bool:
         idle = s.ONLINE | s.REFUSED | s.DISABLED | s.DELETED

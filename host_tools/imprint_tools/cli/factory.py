@@ -21,7 +21,7 @@ from imprint_tools.errors import IdentityError, LedgerError
 from imprint_tools.factory import config as configuration
 from imprint_tools.factory.config import FactoryConfig, Service
 from imprint_tools.factory.people import People
-from imprint_tools.ledger import checked_id, open_ledger
+from imprint_tools.ledger import checked_id, has_password, open_ledger
 from imprint_tools.secret import Secret
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -84,6 +84,8 @@ def init(
         address = configuration.split(service_address) if service_address else None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    if has_password(ledger):
+        raise click.UsageError("leave the ledger's password to PGPASSFILE: others see this line")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def service(connection: Path) -> Service:

@@ -108,7 +108,9 @@ def write(config: FactoryConfig) -> None:
             lines.append(f"ca = {json.dumps(str(service.ca))}")
         if service.address:
             lines.append(f"address = {json.dumps(join(service.address))}")
-    (config.folder / FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path = config.folder / FILE
+    path.touch(mode=0o600)  # the ledger's URL may hold a password
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def split(text: str) -> tuple[str, int]:

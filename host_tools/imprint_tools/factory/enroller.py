@@ -153,3 +153,5 @@ class Enroller:
             except ServiceUnavailableError as error:
                 log.warning("unit %s waits to become %s: %s", unit.id, unit.wanted, error)
                 return
+            except Exception:  # what is wrong with one must not keep the others waiting
+                log.exception("unit %s is left as it is", unit.id)

@@ -7,6 +7,7 @@ a rule is refused with the path of what breaks it, as `desired.pump.rate`.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -79,6 +80,8 @@ def _check(value: Any, path: str, depth: int) -> None:
         case str():
             if len(_utf8(value, path)) > STRING_MAX:
                 raise TwinError(f"{_short(path)} is longer than {STRING_MAX} bytes")
+        case float() if not math.isfinite(value):  # which 1e999 is read as, too
+            raise TwinError(f"{_short(path)} is no number that JSON has")
         case bool() | float() | None:
             pass
         case int():

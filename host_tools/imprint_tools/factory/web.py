@@ -311,8 +311,15 @@ async def _form(request: Request) -> tuple[FormData, bytes]:
         return FormData(), b""
     bounds = {"max_fields": _FIELDS_MAX, "max_files": 1, "max_part_size": FORM_BYTES_MAX}
     async with request.form(**bounds) as form:
+        if not all(_is_text(value) for _, value in form.multi_items()):
+            raise HTTPException(400, "The form is not text.")
         picture = form.get("picture")
         return form, await picture.read() if isinstance(picture, UploadFile) else b""
+
+
+def _is_text(value: str | UploadFile) -> bool:
+    """Whether UTF-8 can hold it: a form may say by which codec it is to be read."""
+    return isinstance(value, UploadFile) or value.encode(errors="ignore").decode() == value
 
 
 async def _json(request: Request) -> Any:
