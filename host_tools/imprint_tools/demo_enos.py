@@ -47,7 +47,7 @@ class EnosWorld(World):
 
     JOURNEY = "enos-coap"
     NETWORK = MODEM
-    HEAP = "96k"
+    HEAP = "64k"
     OPTIONS = ("modem", "secure_mode", "loss")
 
     # There from the start of each on
