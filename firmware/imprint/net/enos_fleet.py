@@ -26,7 +26,6 @@ _LIST = "/subdevices.txt"  # in the image, where the list is too long for the NV
 _RECORDS = "/subdevices"
 
 _CREATE_MAX = const(16)  # devices a request: the answer has each one's whole record
-_BODY_MAX = const(2560)  # bytes of one report
 _RETRY_MS = const(30_000)  # after what the cloud could not do just then
 _TURN_MS = const(5_000)  # of polling, between two looks at the connection: many may be silent
 
