@@ -10,12 +10,14 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 from imprint_tools import boards, paths
@@ -26,6 +28,7 @@ WRONG_SECRET = "canary-with-characters-that-are-refused!"  # noqa: S105  likewis
 
 _KIND = boards.load("esp32-generic")
 _COMMAND_S = 120.0
+_S = TypeVar("_S", str, bytes)
 _SAMPLE_S = 0.002
 
 
@@ -96,9 +99,9 @@ def watched_command_lines() -> Iterator[set[bytes]]:
         watcher.join()
 
 
-def spellings(secret: str) -> Iterable[bytes]:
+def spellings(secret: str | bytes) -> Iterable[bytes]:
     """The secret as it is, in hex, reversed, and as a part of longer Base64."""
-    plain = secret.encode()
+    plain = secret.encode() if isinstance(secret, str) else secret
     yield plain
     yield plain.hex().encode()
     yield plain[::-1]
@@ -107,7 +110,7 @@ def spellings(secret: str) -> Iterable[bytes]:
         yield base64.b64encode(b"\0" * shift + plain)[shift + 2 : -4]
 
 
-def found_in(data: bytes, secrets: Iterable[str]) -> list[str]:
+def found_in(data: bytes, secrets: Iterable[_S]) -> list[_S]:
     """Which secrets `data` gives away."""
     return [secret for secret in secrets if any(form in data for form in spellings(secret))]
 
@@ -214,3 +217,100 @@ def test_no_file_holds_a_secret_out_of_place(shop: Workshop, command_lines: set[
             assert not found_in(data, shop.secrets), path
     assert {"console.log", "events.jsonl", "cloud.log", "flash.bin"} <= looked
     assert not list((shop.folder / "tmp").iterdir()), "no temporary file was left"
+
+
+_EDGES = """\
+[[product]]
+key = "edges"
+kind = "gateway"
+certificate = true
+[[product]]
+key = "meters"
+devices = ["meter-1"]
+"""
+_BEHIND = """\
+[tables.sim]
+driver = "simulated"
+points = ["power:5000:400"]
+[[subdevices]]
+device_key = "made-1"
+table = "sim"
+address = 1
+[[subdevices]]
+device_key = "meter-1"
+table = "sim"
+address = 2
+device_secret = "{}"
+"""
+_EC_KEY = re.compile(rb"\x30\x77\x02\x01\x01\x04\x20(.{32})", re.DOTALL)  # RFC 5915, P-256
+
+
+def edge_journey(shop: Workshop) -> list[bytes]:
+    """An edge that activates itself, applies for its certificate and creates a sub-device."""
+    cloud = shop.folder / "state/clouds/enos"
+    shop.run("cloud", "up", "enos", "--config", shop.file("enos.toml", _EDGES), "--json")
+    known = json.loads((cloud / "devices.json").read_bytes())
+    meter = secrets_in(known)["meters", "meter-1"]
+    shop.file("list.toml", _BEHIND.format(meter))
+    shop.file("torn.toml", _BEHIND.format(meter + '"\nmore = "'))
+    fields = (cloud / "identity-gateway.toml").read_text() + (
+        f'wifi_password = "{WIFI_PASSWORD}"\nsubdevice_registration = "rest"\n'
+        'interval_s = 1\ncertificate = "apply"\n'
+    )
+    good = shop.file("identity.toml", fields + 'subdevices = "list.toml"\n')
+    bad = shop.file("refused.toml", fields + 'subdevices = "torn.toml"\n')
+    port = "virtual://unit"
+    shop.run("board", "up", "unit", "--cloud", "enos", "--heap", "128k", "--json")
+    shop.run("flash", "--port", port, "--board", _KIND.name, "--json")
+    shop.run("inject", "--port", port, "--identity", bad, status=10)
+    shop.run("inject", "--port", port, "--identity", good)
+    shop.run("monitor", "--port", port, "--until", "subdevices", "--json")
+    shop.run("inject", "--port", port, "--identity", good, "--json")
+    shop.run("monitor", "--port", port, "--until", "subdevices")
+    shop.run("verify", "--port", port, "--board", _KIND.name, "--identity", good)
+    shop.run("cloud", "devices", "--cloud", "enos", "--json")
+    shop.run("cloud", "events", "--cloud", "enos")
+    shop.run("board", "down", "unit")
+    shop.run("cloud", "down", "enos")
+    known = json.loads((cloud / "devices.json").read_bytes())
+    issued = secrets_in(known)
+    assert {("meters", "made-1"), ("", "edge"), ("edges", "gateway-3")} <= set(issued)
+    return [secret.encode() for secret in (*issued.values(), WIFI_PASSWORD)]
+
+
+def secrets_in(known: Any) -> dict[tuple[str, str], str]:
+    """All secrets of an EnOS's data base: of applications, products and devices."""
+    found = {("", a["name"]): a["secret"] for a in known["applications"]}
+    for product in known["products"]:
+        found[product["key"], ""] = product["secret"]
+        found |= {(product["key"], d["key"]): d["secret"] for d in product["devices"]}
+    return found
+
+
+def test_an_edge_gives_nothing_away(tmp_path: Path) -> None:
+    """The service account, the edge's and its sub-devices' secrets, and the private key that was
+    made at injection are in nobody's output, command line or file but their own."""
+    shop = Workshop(tmp_path)
+    with watched_command_lines() as lines:
+        secrets = edge_journey(shop)
+    flash = (shop.folder / "state/boards/unit/flash.bin").read_bytes()
+    nvs = flash[_KIND.nvs.offset : _KIND.nvs.end]
+    keys = {match[1] for match in _EC_KEY.finditer(nvs)}
+    assert len(keys) == 1, "one key, kept when the identity was injected again"
+    for command, output in shop.said.items():
+        assert not found_in(output, [*secrets, *keys]), command
+    assert not any(found_in(line, [*secrets, *keys]) for line in lines)
+    cloud = shop.folder / "state/clouds/enos"
+    places = {shop.folder / f"{n}.toml" for n in ("identity", "refused", "list", "torn")} | {
+        *cloud.glob("identity*.toml"),
+        cloud / "devices.json",
+    }
+    for path in (path for path in shop.folder.rglob("*") if path.is_file()):
+        data, wanted = path.read_bytes(), [*secrets, *keys]
+        if path.name == "flash.bin":
+            # The unit has all of its own; a sub-device's that was issued is in the file system.
+            data, wanted = data[: _KIND.nvs.offset] + data[_KIND.nvs.end :], [*keys]
+        elif path in places:
+            assert path.stat().st_mode & 0o077 == 0, f"{path} may be read by others"
+            wanted = [*keys]
+        assert not found_in(data, wanted), path
