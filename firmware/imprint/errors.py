@@ -578,7 +578,7 @@ certificates), 11833 a certificate of another device. What it says of a product 
 another organisation is not documented, and is shown here, too.
 
 Next: check `org_id`, `subdevice_product_key`, `timezone` and `certificate_days`, and whose product
-it is.
+it is; for one without certificates leave `certificate` out.
 """
 
 _API_ANSWER_MALFORMED = const(445)

@@ -43,7 +43,11 @@ def board() -> None:
 @click.option("--ssid", default="imprint", show_default=True, help="The Wi-Fi around the board.")
 @click.option("--cloud", "clouds", multiple=True, help="A local cloud it can reach (repeatable).")
 @click.option(
-    "--heap", default="64k", show_default=True, type=HeapType(), help="MicroPython's heap."
+    "--heap",
+    default="64k",
+    show_default=True,
+    type=HeapType(),
+    help="MicroPython's heap; an EnOS edge needs 128k.",
 )
 @click.option("--foreground", is_flag=True, help="Stay until it is taken down or interrupted.")
 @click.option("--ready-fd", type=int, hidden=True)

@@ -277,6 +277,8 @@ def _show_up(name: str, state: CloudState, *, as_json: bool) -> None:
     lines = [f"{name} is up, process {state.pid}"]
     lines += [f"  {e.host}:{e.port} -> {e.target[0]}:{e.target[1]}" for e in state.endpoints]
     lines += [f"  identity for a board: {identity}"]
+    if others := sorted(path.name for path in identity.parent.glob("identity-*.toml")):
+        lines += [f"  others beside it: {', '.join(others)}"]
     lines += [] if state.ca is None else [f"  root CA: {state.ca}"]
     emit(document, "\n".join(lines), as_json=as_json)
 
