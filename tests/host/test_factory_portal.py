@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -197,6 +198,36 @@ def test_disable_enable_decommission(lab: Lab, ann: Visitor, make: Maker) -> Non
 
     with Authority.open(lab.factory.config.authority, factorylab.PASSPHRASE) as authority:
         assert authority.find(unit.serial).reason == "cessation_of_operation"
+
+
+def test_what_is_taken_out_leaves_the_twin(lab: Lab, ann: Visitor, make: Maker) -> None:
+    """A unit that has its hub: its twin is what was entered last, also after a change that the
+    cloud did not get; what others wrote into it stays."""
+    unit_id = make()
+    lab.cloud.create_device(unit_id, hub="one")
+    lab.factory.ledger.seen(unit_id, ONE, 0)
+    hub = lab.factory.config.hub_services[0].hub()
+    hub.patch_twin(unit_id, {"theirs": 1}, {})
+    entered = [
+        {"tags": {"site": "north", "place": {"hall": 1, "row": 2}}, "properties": {}},
+        {"tags": {"lost": 1}, "properties": {"desired": {"rate": 5}}},
+        {"tags": {"place": {"hall": 3}}, "properties": {"desired": {"on": True}}},
+    ]
+    for number, document in enumerate(entered):
+        if number == 1:
+            lab.cloud.faults.service.append(Trouble(429001, 100))
+        answer = ann.activate(unit_id, raw="1", json=json.dumps(document))
+        assert answer.status_code == (503 if number == 1 else 303)
+    found = hub.twin(unit_id)
+    hub.close()
+    assert found is not None
+    assert found["tags"] == {"place": {"hall": 3}, "theirs": 1}
+    desired = {n: v for n, v in found["properties"]["desired"].items() if not n.startswith("$")}
+    assert desired == {"on": True}
+    with lab.client(lab.account) as program:
+        shown = program.get(f"/api/v1/units/{unit_id}").json()["settings"]
+    assert shown == {"tags": {"place": {"hall": 3}}, "desired": {"on": True},
+                     "hub": "", "policy": ""}  # fmt: skip
 
 
 def test_dps_is_away_for_a_while(
