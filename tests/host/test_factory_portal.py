@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -295,6 +296,19 @@ def test_a_kill_after_the_cloud_was_told(
     assert lab.factory.ledger.get(unit_id).state == ACTIVE
 
 
+def test_a_hub_without_a_key_keeps_a_unit_from_being_decommissioned(
+    lab: Lab, ann: Visitor, make: Maker
+) -> None:
+    """Told before anything is done: the enrolment is still there."""
+    unit_id = make()
+    assert ann.activate(unit_id).status_code == 303
+    lab.factory.ledger.seen(unit_id, "unknown.azure-devices.net", 0)
+    answer = ann.post(f"/units/{unit_id}/decommission", confirm=unit_id[:8])
+    assert answer.status_code == 502 and "no key for the hub" in answer.text
+    assert enrolment(lab, unit_id) is not None
+    assert lab.factory.ledger.get(unit_id).state == ACTIVE
+
+
 def test_somebody_else_changes_the_enrolment(
     lab: Lab, make: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -425,6 +439,18 @@ def test_guessing_is_slowed_down(tmp_path: Path) -> None:
             assert program.get("/api/v1/units").status_code == 200
 
 
+def test_short_spans_make_no_long_one_forgotten() -> None:
+    """However many others are counted: who has guessed ten times still waits."""
+    now = [0.0]
+    limits = Limits(clock=lambda: now[0])
+    limits.count("login", "a", 1, 300)
+    now[0] = 100
+    for number in range(10_001):
+        limits.count("api", str(number), 5, 10)
+    with pytest.raises(HTTPException):
+        limits.count("login", "a", 1, 300)
+
+
 def test_tries_are_forgotten_with_time() -> None:
     """The limit is on a span, and says how long to wait."""
     now = [0.0]
@@ -471,6 +497,18 @@ def test_pictures_that_are_none(ann: Visitor, picture: bytes) -> None:
     """Told so, and not a bug."""
     answer = ann.client.post("/scan", data={"csrf": ann.csrf}, files={"picture": ("a", picture)})
     assert answer.status_code in (422, 500) and "no picture" in answer.text
+
+
+def test_pictures_wait_for_their_turn(ann: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few at once, since each takes room; what does not come to its turn is told so."""
+    monkeypatch.setattr(labels, "_TURN_S", 0.01)
+    monkeypatch.setattr(labels, "_TURNS", threading.BoundedSemaphore(1))
+    picture = {"picture": ("a.png", labels.png(new_id()), "image/png")}
+    with labels._TURNS:
+        answer = ann.client.post("/scan", data={"csrf": ann.csrf}, files=picture)
+    assert answer.status_code == 422 and "too many pictures" in answer.text
+    answer = ann.client.post("/scan", data={"csrf": ann.csrf}, files=picture)
+    assert "not one of yours" in answer.text
 
 
 def test_a_picture_bomb(ann: Visitor) -> None:

@@ -199,12 +199,12 @@ class Activation:
 
     def _decommission(self, unit: Unit, done: list[str]) -> None:
         assigned = self._assigned(unit)
+        hub = self._hubs.get(assigned.lower())
+        if assigned and hub is None:  # before anything is done that has no way back
+            raise _no_key(assigned)
         self._dps.delete(unit.id)
         done.append("enrolment deleted")
-        if assigned:
-            hub = self._hubs.get(assigned.lower())
-            if hub is None:
-                raise _no_key(assigned)
+        if hub is not None:
             hub.delete(unit.id)
             done.append(f"device deleted in {assigned}")
         self._dps.delete_registration(unit.id)
