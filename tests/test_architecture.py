@@ -76,6 +76,10 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
         PURE | {"os", "umqtt.simple"},
         BASE | {"imprint.port", "imprint.wire.*", "imprint.net.*", "imprint.links.*"},
     ),
+    "imprint.net.dtls_link": (
+        PURE,
+        BASE | {"imprint.links.wifi", "imprint.net.dtls"},
+    ),
     "imprint.net.*": (
         PURE | {"ntptime", "select", "socket", "time", "tls", "umqtt.simple"},
         BASE | {"imprint.port", "imprint.wire.*", "imprint.net.*"},

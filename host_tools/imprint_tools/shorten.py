@@ -19,12 +19,14 @@ import ast
 import io
 import string
 import tokenize
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
+from functools import lru_cache
 
 # A constant whose name begins with an underscore leaves nothing behind.
 _LEAVES_NOTHING = {"TYPE_CHECKING": "_TYPE_CHECKING"}
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
+_Nodes = Sequence[ast.AST]  # of one module, its ast.Module first
 _FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -34,7 +36,7 @@ def shorten(sources: Mapping[str, str], *, arguments: bool = True) -> dict[str, 
 
     Raises ValueError: a module inherits from two others whose names differ.
     """
-    trees = {module: ast.parse(text) for module, text in sources.items()}
+    trees = {module: list(ast.walk(ast.parse(text))) for module, text in sources.items()}
     keywords = {word for tree in trees.values() for word in _keywords(tree)}
     if not arguments:
         keywords |= {word for tree in trees.values() for word in _of_public_functions(tree)}
@@ -72,16 +74,16 @@ def _joined(module: str, tables: list[dict[str, str] | None]) -> dict[str, str] 
     return joined
 
 
-def _imported_bases(tree: ast.Module, own: Container[str]) -> Iterator[str]:
+def _imported_bases(tree: _Nodes, own: Container[str]) -> Iterator[str]:
     """The modules that the base classes of a module come from; `own` are those of the firmware."""
     origin = {}
-    for node in ast.walk(tree):
+    for node in tree:
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 # `from package import module`, or a name out of a module
                 whole = f"{node.module}.{alias.name}"
                 origin[alias.asname or alias.name] = whole if whole in own else str(node.module)
-    for node in ast.walk(tree):
+    for node in tree:
         if isinstance(node, ast.ClassDef):
             for base in node.bases:
                 name = ast.unparse(base).split(".")[0]
@@ -89,33 +91,34 @@ def _imported_bases(tree: ast.Module, own: Container[str]) -> Iterator[str]:
                     yield origin[name]
 
 
-def _keywords(tree: ast.Module) -> Iterator[str]:
+def _keywords(tree: _Nodes) -> Iterator[str]:
     """The names by which calls give arguments."""
-    for node in ast.walk(tree):
+    for node in tree:
         if isinstance(node, ast.Call):
             yield from (keyword.arg for keyword in node.keywords if keyword.arg)
 
 
-def _of_public_functions(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
+def _of_public_functions(tree: _Nodes) -> Iterator[str]:
+    for node in tree:
         if isinstance(node, _FUNCTION) and not _is_private(node.name):
             yield from (argument.arg for argument in node.args.args)
 
 
-def _private(text: str, tree: ast.Module, keywords: Container[str]) -> Iterator[str]:
+def _private(text: str, tree: _Nodes, keywords: Container[str]) -> Iterator[str]:
     """Private names, and those of arguments that nobody gives by name."""
     constants = set(_constants(tree))
     for token in _tokens(text):
         if _is_private(token.string) and token.string not in constants:
             yield token.string
-    for node in ast.walk(tree):
+    for node in tree:
         if isinstance(node, _FUNCTION):
             yield from _arguments(node, keywords)
 
 
-def _constants(tree: ast.Module) -> Iterator[str]:
+def _constants(tree: _Nodes) -> Iterator[str]:
     """Names of `_NAME = const(...)`: the compiler leaves nothing of them."""
-    for node in tree.body:
+    module = tree[0]
+    for node in module.body if isinstance(module, ast.Module) else ():
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
             if ast.unparse(node.value.func) == "const":
                 yield from (ast.unparse(target) for target in node.targets)
@@ -129,19 +132,19 @@ def _arguments(function: _Function, keywords: Container[str]) -> list[str]:
     return [name for name in names if name not in keywords and name[0] != "_"]
 
 
-def _renamed(
-    text: str, tree: ast.Module, keywords: Container[str], table: Mapping[str, str]
-) -> str:
+def _renamed(text: str, tree: _Nodes, keywords: Container[str], table: Mapping[str, str]) -> str:
     lines = text.splitlines(keepends=True)
     places = {
         token.start: token.string
         for token in _tokens(text)
         if _is_private(token.string) or token.string in _LEAVES_NOTHING
     }
-    for function in ast.walk(tree):
+    for function in tree:
         if not isinstance(function, _FUNCTION):
             continue
         arguments = _arguments(function, keywords)
+        if not arguments:
+            continue
         for node in ast.walk(function):
             if not isinstance(node, ast.arg | ast.Name):
                 continue
@@ -156,10 +159,10 @@ def _renamed(
     return "".join(lines)
 
 
-def _tokens(text: str) -> Iterator[tokenize.TokenInfo]:
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type == tokenize.NAME:
-            yield token
+@lru_cache(maxsize=256)  # each module is read twice
+def _tokens(text: str) -> tuple[tokenize.TokenInfo, ...]:
+    found = tokenize.generate_tokens(io.StringIO(text).readline)
+    return tuple(token for token in found if token.type == tokenize.NAME)
 
 
 def _is_private(name: str) -> bool:

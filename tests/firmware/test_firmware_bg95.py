@@ -94,9 +94,9 @@ class TestBg95(unittest.TestCase):
                 (b"x", b"\r\nSEND FAIL\r\n"),
             )
         answer = b"\r\n+QSSLRECV: 4\r\nOK\r\n" + OK
-        script = (b"AT+QSSLRECV=2,1500", answer)
+        script = (b"AT+QSSLRECV=2,1280", answer)
         self.assertEqual(b"OK\r\n", self.play(self.dialect.receive(2, 100), script))
-        empty = (b"AT+QSSLRECV=2,1500", info(b"+QSSLRECV: 0"))
+        empty = (b"AT+QSSLRECV=2,1280", info(b"+QSSLRECV: 0"))
         self.assertIsNone(self.play(self.dialect.receive(2, 100), empty))
 
     def test_urcs(self):

@@ -48,9 +48,9 @@ class TestSequans(unittest.TestCase):
             (b"\x1a\r", OK),
         )
         answer = b"\r\n+SQNSRECV: 1,4\r\nOK\r\n" + OK
-        script = (b"AT+SQNSRECV=1,1500", answer)
+        script = (b"AT+SQNSRECV=1,1280", answer)
         self.assertEqual(b"OK\r\n", self.play(self.dialect.receive(1, 100), script))
-        empty = (b"AT+SQNSRECV=1,1500", ERROR)
+        empty = (b"AT+SQNSRECV=1,1280", ERROR)
         self.assertIsNone(self.play(self.dialect.receive(1, 100), empty))
         for line, event in (
             (b"+SQNSRING: 1,20", ("data", 1, 20)),

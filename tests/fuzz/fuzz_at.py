@@ -1,6 +1,6 @@
 """Whatever a modem says, and when: every dialogue ends, with a result or an `imprint.errors`.
 
-And in bounded time, without a byte of a secret in a trace, with bounded queues. `make fuzz`; or
+And in bounded time, without a secret in an error, with bounded queues. `make fuzz`; or
 with PYTHONPATH as there: python tests/fuzz/fuzz_at.py [libFuzzer's options] [a saved input].
 """
 
@@ -71,13 +71,12 @@ def one_input(raw: bytes) -> None:
     data = atheris.FuzzedDataProvider(raw)
     dialect = data.PickValueInList(DIALECTS).Dialect()
     if dialect.NAME == "nrf91" and data.ConsumeBool():
-        dialect._classic = nrf91_slm.Proxy(dialect)  # as if probing had found the older firmware
-    traced: list[bytes] = []
-    engine = Engine(dialect, lambda _direction, text: traced.append(bytes(text)))
+        dialect.classic = nrf91_slm.Proxy(dialect)  # as if probing had found the older firmware
+    engine = Engine(dialect)
     now = data.ConsumeIntInRange(0, 0x3FFFFFFF)
     for _ in range(data.ConsumeIntInRange(1, 4)):
         if dialect.NAME == "udp":
-            dialect._peers[1] = (b"192.0.2.1", 5683)  # nobody sends before an open, after a close
+            dialect.peers[1] = (b"192.0.2.1", 5683)  # nobody sends before an open, after a close
         engine._trusted = engine._trusted or data.ConsumeBool()  # else it is first asked twice
         engine.start(talk_of(dialect, data.ConsumeIntInRange(0, 99)), now)
         for _ in range(STEPS_MAX):
@@ -93,8 +92,6 @@ def one_input(raw: bytes) -> None:
                 pass
         finish(engine, now)
         listen(engine, dialect)
-    said = b"\n".join(traced)
-    assert KEY.reveal() not in said and KEY.reveal().hex().encode() not in said.lower()
 
 
 def finish(engine: Engine, now: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -10,11 +12,10 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_der_private_key
-from firmware_support import MemoryFolder
 from imprint.drivers import modbus, simulated
 from imprint.subdevices import Subdevices
 from imprint.wire import der
-from imprint_tools import attachments
+from imprint_tools import attachments, certificates, identities, inject
 from imprint_tools.errors import IdentityError
 from imprint_tools.subdevices import compile_list
 
@@ -44,6 +45,13 @@ device_secret = "Secret01"
 """
 
 
+class Nothing:
+    """A store in which nothing was ever issued."""
+
+    def read(self, _name: str) -> None:
+        return None
+
+
 def compiled(document: Any) -> bytes:
     return compile_list(json.dumps(document).encode(), Path("list.json")).reveal()
 
@@ -58,7 +66,7 @@ def document() -> dict[str, Any]:
 def test_the_board_takes_it() -> None:
     """What the bench makes, the board's own module and drivers read as it was meant."""
     text = compile_list(TOML, Path("list.toml")).reveal()
-    found = Subdevices(io.BytesIO(text), MemoryFolder(), "invPK")
+    found = Subdevices(io.BytesIO(text), Nothing(), "invPK")
     assert [found.name(0), found.name(1)] == [("invPK", "inv-1"), ("meterPK", "m:1@x")]
     assert found.secret(1) == b"Secret01"
     assert json.loads(found.bus) == {"id": 2, "baudrate": 19200}
@@ -115,6 +123,50 @@ def test_applicant() -> None:
     pem = der.to_pem(request)
     assert x509.load_pem_x509_csr(pem.encode()).public_key() == loaded.public_key()
     assert attachments.applicant("PK", "DK")[0] != key
+
+
+def test_a_unit_keeps_its_key(tmp_path: Path) -> None:
+    """An identity that is loaded again, with a new key, is the same to a unit that has one; and
+    another one to a unit whose other fields differ."""
+    root = tmp_path / "root.pem"
+    root.write_bytes(certificates.pem(issuer_certificate()))
+    raw = {
+        "journey": "enos-gateway",
+        "product_key": "PK",
+        "device_key": "DK",
+        "secure_mode": 2,
+        "device_secret": "Secret01",
+        "host": "mqtt.example",
+        "root_ca": str(root),
+        "wifi_ssid": "bench",
+        "certificate": "apply",
+        "api_host": "api.example",
+        "access_key": "key",
+        "access_secret": "Secret02",
+        "org_id": "o1",
+    }
+    first, second, other = (
+        identities.check(raw | more, origin="test", folder=tmp_path)
+        for more in ({}, {}, {"interval_s": 5})
+    )
+    assert first.fields["client_key_sha256"] != second.fields["client_key_sha256"]
+    bare = inject.blobs(first)
+    held = inject.Held(
+        first.shown(),
+        hashlib.sha256(bare.pop("identity")).hexdigest(),
+        {name: hashlib.sha256(blob).hexdigest() for name, blob in bare.items()},
+        (),
+    )
+    assert held.is_of(first) and held.is_of(second)
+    assert not held.is_of(other)
+
+
+def issuer_certificate() -> x509.Certificate:
+    key = certificates.new_key("ec")
+    now = certificates.utc_now()
+    end = now + datetime.timedelta(days=1)
+    purpose = certificates.Purpose(authority=True)
+    return certificates.build("root", key.public_key(), None, key, now, end, purpose)
 
 
 def test_a_long_name_is_the_device_key() -> None:

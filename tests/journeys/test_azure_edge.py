@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from azure_bench import GATEWAY, UNIT, EdgeBench
 from imprint_tools.endpoints import Endpoint
+from imprint_tools.virtual.network import NTP_PORT
 
 MakeBench = Callable[..., EdgeBench]
 
@@ -121,7 +122,8 @@ def test_the_gateways_way_up_is_its_own_affair(make_edge_bench: MakeBench) -> No
 
 
 def test_a_device_outside_of_the_scope_keeps_trying(make_edge_bench: MakeBench) -> None:
-    """A gateway that has not heard of the unit refuses it; once it has, the unit is let in."""
+    """A gateway that has not heard of the unit refuses it; once it has, the unit is let in. It
+    might have been the clock: that is asked for anew."""
     bench = make_edge_bench(attestation="symmetric-key")
     bench.cloud.set_parent(UNIT, None)
     bench.gateway.refresh()
@@ -130,6 +132,7 @@ def test_a_device_outside_of_the_scope_keeps_trying(make_edge_bench: MakeBench) 
     bench.cloud.set_parent(UNIT, GATEWAY)
     bench.gateway.refresh()
     bench.online()
+    assert sum(connection.port == NTP_PORT for connection in bench.air.connections) >= 2
 
 
 def test_a_token_is_renewed_at_the_gateway(make_edge_bench: MakeBench) -> None:

@@ -73,6 +73,23 @@ def test_enos_over_a_modem_as_json(tmp_path: Path) -> None:
     assert not list(tmp.iterdir()), "nothing is left"
 
 
+def test_an_edge_with_its_certificate(tmp_path: Path) -> None:
+    """Static and dynamic sub-devices on a Modbus line, all online before a report counts; the edge
+    has applied for its certificate."""
+    tmp = tmp_path / "tmp"
+    tmp.mkdir()
+    arguments = ("--journey", "enos-gateway", "--subdevices", "6", "--certificate", "--json")
+    with command(tmp, *arguments, "--reports", "2") as process:
+        out, timeline = process.communicate(timeout=_DEMO_S)
+    assert process.returncode == 0, timeline
+    result = json.loads(out)
+    assert (result["journey"], result["outcome"]) == ("enos-gateway", "acknowledged")
+    assert result["registrations"] == 6, "sub-devices that were online"
+    assert "REST apply: 0" in timeline and "CONNECT, certificate and secret" in timeline
+    assert "7 devices, 20 points recorded" in timeline
+    assert not list(tmp.iterdir()), "nothing is left"
+
+
 def test_azure_with_factory_and_portal() -> None:
     """The unit is enrolled disabled by the factory server, knocks, is activated over the portal's
     API, and its twin has what was entered there."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
-from enos_bench import DEVICE, DIALECTS, EnosBench
+from enos_bench import DEVICE, DIALECTS, LEAST, EnosBench
 from imprint_tools.localcloud.enos.cloud import EnosConfig
 from imprint_tools.virtual.devkit import State
 from imprint_tools.virtual.modem.air import Weather
@@ -41,7 +41,7 @@ def sampled(cases: Iterable[str], count: int) -> list[Any]:
 @pytest.mark.parametrize("family", DIALECTS)
 def test_mode_3_activates_and_reports(make_enos_bench: MakeBench, family: str) -> None:
     """A unit with its product's secret fetches its own once, keeps it and reports with it."""
-    bench = make_enos_bench(family=family)
+    bench = make_enos_bench(family=family, heap=LEAST.get(family, "64k"))
     bench.board.power_on()
     bench.wait("registered")
     bench.online()
@@ -55,7 +55,7 @@ def test_mode_3_activates_and_reports(make_enos_bench: MakeBench, family: str) -
 @pytest.mark.parametrize("family", sampled(DIALECTS, 2))
 def test_mode_2_needs_no_activation(make_enos_bench: MakeBench, family: str) -> None:
     """A unit with its own secret burned logs in with it, by one handshake."""
-    bench = make_enos_bench(family=family)
+    bench = make_enos_bench(family=family, heap=LEAST.get(family, "64k"))
     bench.burn(bench.static())
     bench.board.power_on()
     bench.online()
@@ -278,6 +278,18 @@ def test_a_refused_attach_has_its_reason(
     bench = make_enos_bench(modem=options)
     bench.board.power_on()
     bench.error(code, timeout_s=40)
+
+
+@pytest.mark.parametrize(
+    "burned", [{"modem": "none", "wifi_ssid": "bench"}, {"band": 20}], ids=["no-psk", "band"]
+)
+def test_what_cannot_be_is_said(make_enos_bench: MakeBench, burned: dict[str, object]) -> None:
+    """DTLS by the chip where MicroPython has no pre-shared keys, a band that no command is known
+    for: 224, for a person."""
+    bench = make_enos_bench()
+    bench.burn(bench.make_identity(**burned))
+    bench.board.power_on()
+    bench.halted_with(224)
 
 
 def test_a_burned_pin_opens_the_sim(make_enos_bench: MakeBench) -> None:

@@ -4,7 +4,8 @@ wrong on the way with one of them, with the cloud and with the bus."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from edge_bench import FREE, GATEWAY_DK, GATEWAY_PK, SUB_PK, EdgeBench, listed
 from imprint_tools.localcloud.enos.cloud import EnosConfig, Inferred
 from imprint_tools.localcloud.enos.config import EnosLimits
 from imprint_tools.localcloud.enos.records import GATEWAY
-from journey_bench import flash_content
+from journey_bench import PASSWORD, flash_content
 
 KEYS = ("inv-1", "inv-2", "inv-3")
 
@@ -158,6 +159,21 @@ def test_certificate_renewed(make_edge: Make) -> None:
     edge.power_cycle()
     edge.all_online(3)
     assert len([e for e in edge.events("api") if e.get("action") == "renew"]) == 1
+
+
+def test_certificate_not_renewed_yet(make_edge: Make) -> None:
+    """An API that is down when a new one is due costs nothing as long as the old one is good."""
+    config = EnosConfig(limits=FREE, inferred=Inferred(api_window_s=None))
+    edge = certified(make_edge, certificate_days=1, config=config)
+    edge.board.power_on()
+    edge.all_online(3)
+    edge.air.ahead_s = 9 * 3600
+    edge.cloud.faults.api_error = 1
+    edge.power_cycle()
+    assert edge.wait("error").data["retry"]
+    edge.all_online(3)
+    edge.reported()
+    assert len(edge.events("login")) == 2, "it did not have to connect again"
 
 
 def test_certificate_demanded(make_edge: Make) -> None:
@@ -329,7 +345,9 @@ def test_clock_that_lies(edge: EdgeBench) -> None:
     edge.all_online(3, timeout_s=90)
 
 
-@pytest.mark.parametrize("fault", ["api_error", "api_garbage"])
+@pytest.mark.parametrize(
+    "fault", ["api_error", pytest.param("api_garbage", marks=pytest.mark.slow)]
+)
 def test_api_out_of_order(edge: EdgeBench, fault: str) -> None:
     """A 5xx or nonsense from the API delays the sub-devices and nothing else."""
     setattr(edge.cloud.faults, fault, 1)
@@ -422,6 +440,34 @@ def test_commands(edge: EdgeBench) -> None:
     replied(edge, number, 1101)
 
 
+# --- Secrets
+
+
+def test_no_secret_on_the_console(make_edge: Make) -> None:
+    """Neither a good day nor one full of refusals brings a secret to the console."""
+    edge = certified(make_edge)
+    product_secret = edge.cloud.product_secret(GATEWAY_PK).reveal().decode()
+    edge.burn(
+        edge.make_identity(
+            certificate="apply", secure_mode=3, device_secret=None, product_secret=product_secret
+        )
+    )
+    edge.cloud.faults.token_expires = 1
+    powered(edge, 3)
+    edge.cloud.set_enabled(SUB_PK, "inv-1", False)
+    edge.cloud.drop_all()
+    edge.error(521, timeout_s=60)
+    edge.power_cycle()
+    edge.all_online(2)
+    issued = [edge.cloud.device_secret(SUB_PK, key).reveal().decode() for key in KEYS]
+    own = edge.cloud.device_secret(GATEWAY_PK, GATEWAY_DK).reveal().decode()
+    key = edge.entries()["client_key"]
+    said = "\n".join(str(item) for item in edge.items)
+    for secret in (*issued, own, product_secret, edge.account[1].reveal().decode(), PASSWORD):
+        assert secret not in said
+    assert key.hex() not in said and "PRIVATE" not in said
+
+
 # --- The table
 
 
@@ -454,19 +500,39 @@ def damage(edge: EdgeBench) -> None:
     edge.write(image.pack_vfs(files, KIND.vfs.size), KIND.vfs.offset)
 
 
-def test_two_hundred(make_edge: Make) -> None:
-    """Two hundred are online with a heap of 128 kB, a score to a message."""
-    lines = ["!sim simulated power:5000:400"] + [f"inv-{n} sim {n}" for n in range(1, 201)]
-    content = flash_content({"subdevices.txt": "\n".join(lines).encode()})
-    edge = make_edge(content, interval_s=5)
+@pytest.mark.parametrize("burned", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_two_hundred(make_edge: Make, burned: bool) -> None:
+    """Two hundred are online with a heap of 128 kB, a score to a message, with burned secrets and
+    (slower, since each is written to flash) with issued ones."""
+    keys = [f"inv-{n}" for n in range(1, 201)]
+    secrets = {key: f"Secret{key[4:]}" if burned else "" for key in keys}
+    lines = [f"{key} sim {at} {secrets[key]}" for at, key in enumerate(keys, start=1)]
+    text = "\n".join(["!sim simulated power:5000:400", *lines])
+    edge = make_edge(flash_content({"subdevices.txt": text.encode()}), interval_s=5)
+    if burned:
+        edge.cloud.stop()
+        add_devices(edge, secrets)
+        edge.cloud.start()
     edge.board.power_on()
     edge.all_online(200, timeout_s=150)
     edge.power_cycle()
     edge.all_online(200)
-    assert 10 <= len(requests(edge, "combine/login/batch")) <= 30
+    assert 10 <= len(requests(edge, "combine/login/batch")) <= 40
     for _ in range(12):
         edge.reported()
     assert all(d["measurepoints"] for d in edge.cloud.devices() if d["product_key"] == SUB_PK)
+
+
+def add_devices(edge: EdgeBench, secrets: Mapping[str, str]) -> None:
+    """Sub-devices of the cloud's data base, while it is down: all at once."""
+    path = edge.cloud.folder / "devices.json"
+    data = json.loads(path.read_text())
+    product = next(p for p in data["products"] if p["key"] == SUB_PK)
+    for at, (key, secret) in enumerate(secrets.items()):
+        product["devices"].append(
+            {"key": key, "secret": secret, "asset_id": f"asset{at}", "commands": []}
+        )
+    path.write_text(json.dumps(data))
 
 
 def test_kinds_are_known() -> None:

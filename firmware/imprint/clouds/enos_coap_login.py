@@ -150,8 +150,9 @@ def activation_answer(identity: "Identity", code: int, payload: bytes) -> dict:
 
 
 def _visible(text: str) -> bool:
-    for char in text:
-        if not "!" <= char <= "~":
+    # By bytes: MicroPython keeps each character that a str gives out, for ever.
+    for byte in text.encode():
+        if not 0x21 <= byte <= 0x7E:
             return False
     return True
 
@@ -159,7 +160,7 @@ def _visible(text: str) -> bool:
 def _luhn(digits: str) -> int:
     # 3GPP TS 23.003, B.2: 0 when the last digit is the check digit of those before it.
     total = 0
-    for at, digit in enumerate(digits):
-        doubled = int(digit) << (at & 1)
+    for at, digit in enumerate(digits.encode()):
+        doubled = digit - 0x30 << (at & 1)
         total += doubled - 9 if doubled > 9 else doubled
     return total % 10

@@ -71,7 +71,8 @@ class DatagramSocket:
         self._check()
         if len(data) > self.payload_max or (address and tuple(address) != self._address):
             raise OSError(errno.EINVAL, "EINVAL")
-        self._modem.run(self._modem.dialect.send(self.handle, bytes(data)))
+        data = data if isinstance(data, bytes) else bytes(data)  # microCoAPy's is a bytearray
+        self._modem.run(self._modem.dialect.send(self.handle, data))
         return len(data)
 
     def send(self, data: bytes) -> int:

@@ -15,7 +15,7 @@ final did not come. After a timeout, a reboot, at the start and after `distrust(
 not believed: before the next command it is asked for something whose answer has a name of its
 own (AT+CMEE? and AT+CFUN? in turn) until just that answer comes, followed by silence. So a final
 that comes late cannot be taken for another command's, and a UART that sleeps is woken.
-A command that held a secret shows its name in errors and traces, and nothing else.
+A command that held a secret shows its name in errors, and nothing else.
 """
 
 from micropython import const
@@ -106,7 +106,7 @@ class Command:
             setattr(self, name, value)
 
     def name(self) -> str:
-        """The line up to its arguments: what errors and traces may show."""
+        """The line up to its arguments: what errors may show."""
         line = _reveal(self.line)
         for index in range(len(line)):
             if line[index] in b"=?":
@@ -134,15 +134,12 @@ class Wait:
 class Engine:
     """For one modem, whose `dialect` says what its URCs are and how long a counted run is.
 
-    `trace(direction, text)`, if given, is told each line that was sent (">") or meant something
-    ("<"), without secrets; counted runs and payloads only by length.
     """
 
-    def __init__(self, dialect, trace: "Callable[[str, bytes], None] | None" = None) -> None:
+    def __init__(self, dialect) -> None:
         self.lost = 0  # URCs that nobody took in time
         self.strays = 0  # lines that were nothing known: noise, or a URC cut in half
         self._dialect = dialect
-        self._trace = trace
         self._parser = AtParser(dialect.BUFFER)
         self._talk: "Talk | None" = None
         self._value = None  # what the dialogue returned
@@ -320,10 +317,7 @@ class Engine:
             if len(command.prompt) == 1:
                 self._parser.expect_prompt(command.prompt)
         line = _reveal(command.line)
-        secret = isinstance(command.line, Secret)
-        self._tell(">", command.name().encode() + b"=*" if secret else line)
-        end = b"" if command.bare else self._dialect.eol
-        self._out.append(line + end)
+        self._out.append(line if command.bare else line + self._dialect.eol)
         if command.final == b"" and not command.prompt:
             self._complete(now)
 
@@ -335,7 +329,6 @@ class Engine:
     def _send_payload(self, now: int) -> None:
         self._parser.expect_prompt(None)
         payload = _reveal(self._command.payload)
-        self._tell(">", b"(%d bytes)" % len(payload))
         self._out.append(payload)
         self._state = _RUNNING
         if self._command.final == b"":
@@ -346,7 +339,6 @@ class Engine:
             self._fail(WeatherError(_MODEM_SILENT), now)
             return
         probe = b"AT+CFUN?" if self._probes % 2 else b"AT+CMEE?"
-        self._tell(">", probe)
         self._out.append(probe + self._dialect.eol)
         self._probes += 1
         self._probed = False
@@ -406,13 +398,11 @@ class Engine:
             awaited = self._wait.until
             if not awaited or not line.startswith(awaited):
                 return False
-            self._tell("<", line)
             self._step(now, line, None)
             return True
         if state < _PROMPTING:
             return False
         if command.until and line.startswith(command.until):
-            self._tell("<", line)
             self._until = line
             if state == _UNTIL:
                 self._complete(now)
@@ -430,15 +420,11 @@ class Engine:
         if len(self._lines) >= _LINES_MAX:
             self.strays += 1
             return
-        command = self._command
-        if not (isinstance(command.line, Secret) or isinstance(command.payload, Secret)):
-            self._tell("<", line)  # else it may be an echo
         self._lines.append(line)
         if raw_length:
             self._raw_lines = self._lines
 
     def _take_unsolicited(self, line: bytes, raw_length: int, now: int) -> None:
-        self._tell("<", line)
         if raw_length:
             self._raw_line = line
         else:
@@ -489,7 +475,6 @@ class Engine:
         if line == b"NO CARRIER" and not command.dials:
             self._stray(now)
             return
-        self._tell("<", line)
         self._free_at = ticks.add(now, self._dialect.SEND_GAP_MS)
         if command.resets:
             self._trusted = False
@@ -525,9 +510,6 @@ class Engine:
             if self._probes > _PROBES + _LINES_MAX:
                 self._fail(WeatherError(_MODEM_SILENT), now)
 
-    def _tell(self, direction: str, text: bytes) -> None:
-        if self._trace:
-            self._trace(direction, text)
 
 
 def _reveal(data) -> bytes:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from imprint.modem.engine import Engine, Talk
 
-_CHUNK = const(256)  # bytes: 22 ms at 115,200 baud
+_CHUNK = const(128)  # bytes: 11 ms at 115,200 baud
 _STEP_MS = const(2)
 _WRITE_MS = const(5000)  # 4 kB take 0.4 s; then the modem holds CTS
 

@@ -15,7 +15,7 @@ from imprint.wire.coap.message import Message
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection
     from typing import Any
 
     from imprint.wire.coap.params import Parameters
@@ -66,9 +66,9 @@ class Client:
     def request(
         self,
         code: int,
-        segments: "Iterable[str]",
+        segments: "Collection[str]",
         payload: bytes = b"",
-        options: "Iterable[tuple[int, bytes]]" = (),
+        options: "Collection[tuple[int, bytes]]" = (),
         timeout_ms: int = 0,
         kind: int = _CON,
     ) -> Message:
@@ -80,24 +80,24 @@ class Client:
         answered, or the socket broke), ProtocolError (reset, or a response that cannot be used)
         and what the socket raises by itself; ValueError when the request is too long.
         """
-        message = Message(code, payload, kind)
-        for segment in segments:
-            message.add(_URI_PATH, segment.encode())
-        for number, value in options:
-            message.add(number, value)
         deadline = port.ticks_add(port.ticks_ms(), timeout_ms) if timeout_ms else None
         response = None
         if len(payload) <= self._whole_max:
-            response = self._exchange_one(message, deadline)
+            # The message is garbage once it is encoded: none of it is kept here.
+            request = self.exchange.request
+            token = request(_message(code, segments, payload, options, kind), port.ticks_ms())
+            response = self._response(token, deadline)
             if response.get(_BLOCK2) is None:
                 return response
         from imprint.wire.coap import block  # which little of what is said needs
 
+        message = _message(code, segments, payload, options, kind)
         dialogue = block.transfer(message, self._whole_max, self._exponent, response=response)
         try:
             part = next(dialogue)
             while True:
-                part = dialogue.send(self._exchange_one(part, deadline))
+                token = self.exchange.request(part, port.ticks_ms())
+                part = dialogue.send(self._response(token, deadline))
         except StopIteration as end:
             return end.value
 
@@ -115,9 +115,8 @@ class Client:
     def close(self) -> None:
         self._sock.close()
 
-    def _exchange_one(self, message: Message, deadline: "int | None") -> Message:
+    def _response(self, token: bytes, deadline: "int | None") -> Message:
         exchange = self.exchange
-        token = exchange.request(message, port.ticks_ms())
         try:
             while True:
                 exchange.handle_timer(port.ticks_ms())
@@ -161,3 +160,12 @@ class Client:
             self.foreign += 1
         else:
             self.exchange.receive(datagram, port.ticks_ms())
+
+
+def _message(code: int, segments: "Any", payload: bytes, options: "Any", kind: int) -> Message:
+    message = Message(code, payload, kind)
+    for segment in segments:
+        message.add(_URI_PATH, segment.encode())
+    for number, value in options:
+        message.add(number, value)
+    return message

@@ -11,40 +11,26 @@ import os
 from micropython import const
 
 from imprint import port
-from imprint.errors import ImprintError, SetupError
+from imprint.errors import ImprintError
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any
 
     from imprint.identity import Identity
-    from imprint.links.cellular import Cellular
     from imprint.net.coap_client import Client
     from imprint.wire.coap.message import Message
 
-_GET = const(1)  # wire/coap/codes.py
-
 # Of a session; on the way to one there is no room for them.
 _STACK = (
-    "modem.datagram",
-    "net.coap_client",
-    "wire.coap.block",
-    "wire.coap.exchange",
-    "wire.coap.message",
-    "wire.coap.params",
+    "modem.datagram net.coap_client "
+    "wire.coap.block wire.coap.exchange wire.coap.message wire.coap.params"
 )
 
 # Commands obeyed between two reports: a cloud that always has one more must not keep us from them.
 _COMMANDS_MAX = const(8)
 
-# EnOS's codes of a command's reply
-_OK = const(200)
-_UNHANDLED = const(1101)
-_FAILED = const(1102)
-_MALFORMED = const(1200)
-
 # errors.py
-_MODEM_UNSUPPORTED = const(224)
 _SESSION_EXPIRED = const(505)
 
 
@@ -58,23 +44,26 @@ class Session:
         self._identity = identity
         self._cloud = cloud
         self.period_ms = self._part("_login").report_due_ms(identity, span_ms)
-        self._unit = unit
-        self._link: "Cellular | None" = None
+        self.unit = unit
+        self._link: "Any" = None  # Cellular or DtlsLink
         self._client: "Client | None" = None  # the session
         self._handshakes = 0  # since power-on
-        self._command: "tuple | None" = None  # (segments, payload or None) of one that waits
+        self.command: "tuple | None" = None  # (segments, payload or None) of one that waits
 
     def join(self) -> None:
         if self._link is None:
             if self._identity.modem == "none":
-                raise SetupError(_MODEM_UNSUPPORTED, "no modem to do DTLS")
-            from imprint.links.cellular import Cellular
+                from imprint.net.dtls_link import DtlsLink
 
-            self._link = Cellular(self._identity, self._unit)
-        self._unit.free(*_STACK)
+                self._link = DtlsLink(self._identity, self.unit)
+            else:
+                from imprint.links.cellular import Cellular
+
+                self._link = Cellular(self._identity, self.unit)
+        self.unit.free(*_STACK.split())
         imei = self._link.start()
         self._identity.device_key = self._part("_login").device_key(self._identity, imei)
-        self._unit.free()
+        self.unit.free()
         self._link.up()
         self._link.release()
 
@@ -82,19 +71,16 @@ class Session:
         return not self._part("_login").needs_activation(self._identity, record)
 
     def register(self) -> dict:
-        self._open(None)
         request = self._part("_login").activation_request(self._identity)
-        self._unit.free()
+        self._open(None)
         response = self._client.request(*request)
         self.close()
-        self._unit.free(*_STACK)
+        self.unit.free(*_STACK.split())
         login = self._part("_login")
         return login.activation_answer(self._identity, response.code, response.payload)
 
     def login(self, record: "dict | None") -> None:
-        self._open(record)
-        self._link.save_power(self.period_ms)
-        self._link.release()
+        self._open(record, self.period_ms)
 
     def report(self, number: int, values: dict) -> bytes:
         at_ms = port.unix_ms() if port.clock_is_set() else None  # else the cloud's clock counts
@@ -102,7 +88,7 @@ class Session:
 
     def send(self, _number: int, payload: bytes, _again: bool) -> "ImprintError | None":
         code, segments = self._cloud.report_path(self._identity)
-        response = self._request(code, segments, payload)
+        response = self.request(code, segments, payload)
         refusal = self._cloud.report_refused(response.code, response.payload)
         if refusal and refusal.code == _SESSION_EXPIRED:
             raise refusal
@@ -111,24 +97,27 @@ class Session:
     def poll(self, timeout_ms: int) -> None:
         self._link.check()
         for _ in range(_COMMANDS_MAX):
-            if self._command is None:
+            if self.command is None:
                 break
-            self._unit.feed()
-            self._obey(*self._command)
+            self.unit.feed()
+            from imprint.net import coap_commands
+
+            coap_commands.obey(self, self._part("_commands"), *self.command)
         self._client.poll(timeout_ms)
 
     def rest_ms(self) -> int:
         return 0
 
     def close(self) -> None:
-        self._command = None
+        self.command = None
         if self._client:
             self._client.close()
             self._client = None
 
-    def _open(self, record: "dict | None") -> None:
-        cloud, burned, unit = self._cloud, self._identity, self._unit
-        unit.free(*_STACK)
+    def _open(self, record: "dict | None", period_ms: int = 0) -> None:
+        # With what the vault holds, None to activate; `period_ms` between reports, if there are.
+        cloud, burned, unit = self._cloud, self._identity, self.unit
+        unit.free(*_STACK.split())
         login = self._part("_login")
         psk_identity = login.psk_identity(burned, record)
         key = login.psk_key(burned, record)
@@ -137,6 +126,8 @@ class Session:
         self._link.provide(psk_identity, key)
         host: "Any" = burned.host  # not None in this journey
         socket = self._link.open(host, burned.port)
+        if period_ms:
+            self._link.save_power(period_ms)
         self._link.release()
         from imprint.net.coap_client import Client
         from imprint.wire.coap.params import nb_iot
@@ -153,39 +144,12 @@ class Session:
         self._handshakes += 1
         port.emit("session", n=self._handshakes)
 
-    def _request(self, code: int, segments: list, payload: bytes = b"") -> "Message":
-        # Any response may name a command that waits for us.
+    def request(self, code: int, segments: list, payload: bytes = b"") -> "Message":
+        """The response, which may name a command that waits for us: `command`."""
         self._link.wake()
         response = self._client.request(code, segments, payload)
-        self._command = self._cloud.command(self._identity, response)
+        self.command = self._cloud.command(self._identity, response)
         return response
-
-    def _obey(self, segments: list, payload: "bytes | None") -> None:
-        commands = self._part("_commands")
-        self._command = None
-        if payload is None:
-            response = self._request(_GET, segments)
-            if response.code >> 5 != 2:
-                return  # it was withdrawn
-            payload = response.payload
-            self._command = None  # the reply's response names the next one, or this one again
-        wanted = commands.parse_command(segments, payload)
-        kind, number = wanted[:2]
-        code, data = _UNHANDLED, None
-        if kind == "malformed":
-            code = _MALFORMED
-        elif kind == "set":
-            code = _OK
-            try:
-                self._unit.apply(wanted[2])
-            except (ValueError, TypeError, KeyError):  # odd parameters
-                code = _FAILED
-        elif kind == "get":
-            code = _OK
-            values = self._unit.read()
-            data = {name: values[name] for name in wanted[2] if name in values}
-        port.emit("set" if kind == "set" else "command", id=number, code=code)
-        self._request(*commands.command_reply(segments, number, code, data))
 
     def _part(self, name: str) -> "Any":
         # Of the cloud's modules; not kept, since it leaves the memory when it has done its part.

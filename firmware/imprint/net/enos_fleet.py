@@ -26,8 +26,8 @@ _LIST = "/subdevices.txt"  # in the image, where the list is too long for the NV
 _RECORDS = "/subdevices"
 
 _CREATE_MAX = const(16)  # devices a request: the answer has each one's whole record
-_BODY_MAX = const(2560)  # bytes of one report
 _RETRY_MS = const(30_000)  # after what the cloud could not do just then
+_TURN_MS = const(5_000)  # of polling, between two looks at the connection: many may be silent
 
 # errors.py
 _SUBDEVICES_WRONG = const(106)
@@ -96,6 +96,7 @@ class Fleet:
         online = self.table.count(s.ONLINE)
         if online != self._told and len(self.table):
             self._told = online
+            self.table.settle()
             port.emit("subdevices", online=online, of=len(self.table))
         return False
 
@@ -111,9 +112,8 @@ class Fleet:
         elif verb == "disable":
             flags[at] = flags[at] & ~s.ONLINE | s.DISABLED
         else:
-            self.table.forget(at)
-            self.table.keep(at, flags=s.DELETED)
             flags[at] &= ~s.ONLINE
+            self._forget(at, s.DELETED)
         self._told = -1
 
     def refused(self, at: int, code: int, message: str) -> None:
@@ -131,7 +131,7 @@ class Fleet:
         else:
             flags[at] |= s.REFUSED
             if code == _SIGNATURE_WRONG and flags[at] & s.ISSUED:
-                self.table.forget(at)  # it is asked for anew at the next connection
+                self._forget(at)  # it is asked for anew at the next connection
         self._told = -1
 
     def _try(self, act: "Any", chosen: "list[int]") -> bool:
@@ -160,6 +160,15 @@ class Fleet:
             self.table.flags[at] |= s.REFUSED
             return False
         return True
+
+    def _forget(self, at: int, flags: int = 0) -> None:
+        try:
+            self.table.forget(at)
+            if flags:
+                self.table.keep(at, flags=flags)
+        except SetupError as error:
+            port.emit_error(error)
+            self.table.flags[at] |= s.REFUSED
 
     def _ready(self, at: int) -> bool:
         idle = s.ONLINE | s.REFUSED | s.DISABLED | s.DELETED
@@ -319,10 +328,15 @@ class Fleet:
 
     def entries(self, room: int, online: bool) -> "list[bytes]":
         """What the next sub-devices measure, as entries of a report that has `room` bytes; none
-        when all were asked in this round. `online`: only those that are."""
+        when all were asked in this round, or for as long as silent ones take up the time.
+        `online`: only those that are."""
         found: "list[bytes]" = []
-        table = self.table
-        while self._next < len(table) and room > 0:
+        table, began = self.table, port.ticks_ms()
+        while (
+            self._next < len(table)
+            and room > 0
+            and port.ticks_diff(port.ticks_ms(), began) < _TURN_MS
+        ):
             at = self._next
             flags = table.flags[at]
             away = s.BOUND | s.DISABLED | s.REFUSED | s.DELETED

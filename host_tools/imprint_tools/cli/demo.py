@@ -58,7 +58,9 @@ from imprint_tools.report_parts import size_text
     help="enos-gateway: the edge applies for a certificate and logs in with it.",
 )
 @click.option(
-    "--heap", type=HeapType(), help="MicroPython's heap; 96k, aliyun: 64k, enos-gateway: 128k."
+    "--heap",
+    type=HeapType(),
+    help="MicroPython's heap; 96k, aliyun: 64k, enos-coap: 68k, enos-gateway: 128k.",
 )
 @click.option(
     "--reports", type=click.IntRange(1, 1000), default=3, show_default=True,

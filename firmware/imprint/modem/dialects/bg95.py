@@ -24,13 +24,13 @@ TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from imprint.modem.engine import Talk
 
-_READ_MAX = const(1500)
+_READ_MAX = const(1280)  # what a CoAP message may be
 _PLAIN = const(6)  # handles from here on are plain sockets
 
 
 class Dialect(Common):
     NAME = "bg95"
-    BUFFER = 1600
+    BUFFER = 1300
     PAYLOAD_MAX = 1460
     BOOT = (b"RDY", b"APP RDY")
     URCS = Common.URCS + (

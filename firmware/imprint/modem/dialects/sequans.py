@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from imprint.modem.engine import Talk
 
 _PSK_AES128_CBC_SHA256 = const(0x00AE)
-_READ_MAX = const(1500)
+_READ_MAX = const(1280)  # what a CoAP message may be
 
 
 class Dialect(Common):
     NAME = "sequans"
-    BUFFER = 1600
+    BUFFER = 1300
     PAYLOAD_MAX = 1460
     BOOT = (b"+SYSSTART",)
     URCS = Common.URCS + (b"+SYSSTART", b"+SQNSRING:", b"+SQNSH:", b"+SQNSSHDN")

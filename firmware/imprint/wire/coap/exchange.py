@@ -49,13 +49,13 @@ class _Request:
     def __init__(self, message: Message, timeout_ms: int) -> None:
         self.message_id = message.message_id
         self.token = message.token
-        self.confirmable = message.kind == _CON
+        self._confirmable = message.kind == _CON
         self.datagram = message.encode()
-        self.acknowledged = False  # by an empty ACK: the response will come separately
-        self.retransmissions = 0
+        self._acknowledged = False  # by an empty ACK: the response will come separately
+        self._retransmissions = 0
         self.timeout_ms = timeout_ms  # to wait after the next transmission
         self.deadline: "int | None" = None  # ticks; None: it is due to be sent
-        self.outcome: "Message | ImprintError | None" = None
+        self._outcome: "Message | ImprintError | None" = None
 
 
 class Exchange:
@@ -80,7 +80,7 @@ class Exchange:
         """
         waiting = 0
         for request in self._requests:
-            if request.outcome is None and not request.acknowledged:
+            if request._outcome is None and not request._acknowledged:
                 waiting += 1
         if waiting >= self._parameters.NSTART or len(self._requests) >= _REQUESTS_MAX:
             raise ValueError("NSTART")
@@ -103,7 +103,7 @@ class Exchange:
         request = self._by_token(token)
         if request is None:
             raise KeyError(token)
-        outcome = request.outcome
+        outcome = request._outcome
         if outcome is not None:
             self._requests.remove(request)
             if isinstance(outcome, ImprintError):
@@ -121,7 +121,7 @@ class Exchange:
         if self._replies:
             return self._replies.pop(0)
         for request in self._requests:
-            if request.deadline is None and request.outcome is None:
+            if request.deadline is None and request._outcome is None:
                 request.deadline = ticks.add(now, request.timeout_ms)
                 return request.datagram
         return None
@@ -130,7 +130,7 @@ class Exchange:
         """Milliseconds until `to_send` or `handle_timer` must be called; None: not by itself."""
         soonest = 0 if self._replies else None
         for request in self._requests:
-            if request.outcome is None:
+            if request._outcome is None:
                 left = 0
                 if request.deadline is not None:
                     left = max(0, ticks.diff(request.deadline, now))
@@ -142,18 +142,18 @@ class Exchange:
         """Retransmit what is due (4.2), and give up what was transmitted often enough."""
         for request in self._requests:
             deadline = request.deadline
-            if request.outcome or deadline is None or ticks.diff(deadline, now) > 0:
+            if request._outcome or deadline is None or ticks.diff(deadline, now) > 0:
                 continue
             if (
-                request.confirmable
-                and not request.acknowledged
-                and request.retransmissions < self._parameters.MAX_RETRANSMIT
+                request._confirmable
+                and not request._acknowledged
+                and request._retransmissions < self._parameters.MAX_RETRANSMIT
             ):
-                request.retransmissions += 1
+                request._retransmissions += 1
                 request.timeout_ms *= 2
                 request.deadline = None
             else:
-                request.outcome = WeatherError(_COAP_UNANSWERED)
+                request._outcome = WeatherError(_COAP_UNANSWERED)
 
     def receive(self, datagram: "bytes | bytearray | memoryview", now: int) -> None:
         """Take in a datagram of the peer, whatever it is."""
@@ -170,7 +170,7 @@ class Exchange:
         elif message.kind == _RST:
             request = self._by_id(message.message_id)
             if request:
-                request.outcome = ProtocolError(_COAP_RESET)
+                request._outcome = ProtocolError(_COAP_RESET)
             else:
                 self.unexpected += 1
         else:
@@ -178,17 +178,17 @@ class Exchange:
 
     def _receive_ack(self, message: Message, now: int) -> None:
         request = self._by_id(message.message_id)
-        if request is None or not request.confirmable:
+        if request is None or not request._confirmable:
             self.unexpected += 1
         elif message.code == _EMPTY:
             # 5.2.2: the response follows. The RFC sets it no limit; this one leaves the peer all
             # of its retransmissions.
-            request.acknowledged = True
+            request._acknowledged = True
             request.deadline = ticks.add(now, self._parameters.EXCHANGE_LIFETIME_MS)
         elif message.token == request.token and _is_response(message):
             # 5.3.2: both must match. A response that has to be rejected ends the request at once
             # (the RFC would have the ACK ignored): the peer would only repeat it.
-            request.outcome = _outcome(message)
+            request._outcome = _outcome(message)
         else:
             self.unexpected += 1
 
@@ -200,9 +200,9 @@ class Exchange:
         else:
             reply = _RST
             request = self._by_token(message.token) if _is_response(message) else None
-            if request and request.outcome is None:
-                request.outcome = _outcome(message)  # also when the ACK was lost: 5.2.2
-                if isinstance(request.outcome, Message):
+            if request and request._outcome is None:
+                request._outcome = _outcome(message)  # also when the ACK was lost: 5.2.2
+                if isinstance(request._outcome, Message):
                     reply = _ACK
             else:
                 self.unexpected += 1
@@ -240,7 +240,7 @@ class Exchange:
 
     def _by_id(self, message_id: int) -> "_Request | None":
         for request in self._requests:
-            if request.message_id == message_id and request.outcome is None:
+            if request.message_id == message_id and request._outcome is None:
                 return request
         return None
 

@@ -38,14 +38,10 @@ class Parameters:
         longest = ACK_TIMEOUT_MS * ACK_RANDOM_FACTOR
         # First transmission of a confirmable message to its last retransmission.
         self.MAX_TRANSMIT_SPAN_MS = int(longest * ((1 << MAX_RETRANSMIT) - 1))
-        # The same, and then the wait for the acknowledgement of that one.
-        self.MAX_TRANSMIT_WAIT_MS = int(longest * ((1 << MAX_RETRANSMIT + 1) - 1))
-        self.PROCESSING_DELAY_MS = ACK_TIMEOUT_MS
-        self.MAX_RTT_MS = 2 * MAX_LATENCY_MS + self.PROCESSING_DELAY_MS
+        # PROCESSING_DELAY is ACK_TIMEOUT.
+        self.MAX_RTT_MS = 2 * MAX_LATENCY_MS + ACK_TIMEOUT_MS
         # How long a message id of a confirmable message may still turn up.
-        self.EXCHANGE_LIFETIME_MS = (
-            self.MAX_TRANSMIT_SPAN_MS + 2 * MAX_LATENCY_MS + self.PROCESSING_DELAY_MS
-        )
+        self.EXCHANGE_LIFETIME_MS = self.MAX_TRANSMIT_SPAN_MS + self.MAX_RTT_MS
         # And one of a non-confirmable message.
         self.NON_LIFETIME_MS = self.MAX_TRANSMIT_SPAN_MS + MAX_LATENCY_MS
 
