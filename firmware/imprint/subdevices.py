@@ -12,6 +12,9 @@ that was being written and no other, and then that sub-device gets its secret an
     name = 12 hex digits of SHA-256(product key "/" device key)
     file = CRC-32(name, all after this) u32   flags u8   CRC-32 of the text u32   secret
 
+Once all that have a secret are in the gateway's topology, a file `bound` says so with the CRC-32
+of the text: while it is missing, or another list's, each is put there (again) before it logs in.
+
 For two hundred there is a byte of flags and two of offset each in memory; the rest is read when
 it is wanted. The store is outbox.py's.
 """
@@ -36,13 +39,14 @@ _LINE_MAX = const(512)  # bytes
 # Flags. The first two are kept on flash.
 ISSUED = const(1)  # the record has a secret
 DELETED = const(2)  # by the cloud: it is not made anew, until the text is another one
-BOUND = const(4)  # in this gateway's topology, as far as is known; at a start who has a secret is
+BOUND = const(4)  # in this gateway's topology, as far as is known
 RETRIED = const(8)  # once more after a refusal that may have been a misunderstanding
 ONLINE = const(16)
 REFUSED = const(32)  # by the cloud, for good as far as this connection is concerned
 DISABLED = const(64)  # by the cloud
 SILENT = const(128)  # its driver got no answer when it was last polled
 _KEPT = const(3)
+_BOUND_FILE = "bound"
 
 # errors.py
 _SUBDEVICES_WRONG = const(106)
@@ -66,12 +70,14 @@ class Subdevices:
         self._mark = 0
         self._index()
         self.flags = bytearray(len(self._offsets))
+        bound = BOUND if self._offsets and store.read(_BOUND_FILE) == self._bound() else 0
+        self._settled = bool(bound)
         for at in range(len(self._offsets)):
             record = self._record(at)
             if record:
                 self.flags[at] = record[0]
             if self.has_secret(at):
-                self.flags[at] |= BOUND
+                self.flags[at] |= bound
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -134,6 +140,15 @@ class Subdevices:
                 raise SetupError(_SUBDEVICE_NOT_STORED, self.name(at)[1], error.errno)
         self.flags[at] &= ~(_KEPT | BOUND)
 
+    def settle(self) -> None:
+        """All that can be are in the topology: at the next start nobody is put there again."""
+        if self._offsets and not self._settled:
+            try:
+                self._store.write(_BOUND_FILE, self._bound())
+            except OSError:
+                return  # it costs the next start a few requests, and that is all
+            self._settled = True
+
     def table(self, name: str) -> "list[str]":
         """The words of that table's line behind its name: driver and points."""
         for offset in self._tables:
@@ -182,6 +197,9 @@ class Subdevices:
     def _name(self, key: str) -> tuple:
         product_key, slash, device_key = key.partition("/")
         return (product_key, device_key) if slash else (self._product_key, key)
+
+    def _bound(self) -> bytes:
+        return struct.pack(">I", self._mark)
 
     def _file(self, at: int) -> str:
         digest = hashlib.sha256("/".join(self.name(at)).encode()).digest()

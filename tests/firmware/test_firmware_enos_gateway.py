@@ -87,9 +87,11 @@ class TestReplies(unittest.TestCase):
         one = {"assetId": "a", "productKey": "p", "deviceKey": "d"}
         two = {"productKey": "p", "deviceKey": "e", "deviceSecret": "s"}
         self.assertEqual(([("p", "d", "")], []), enos_gateway.logged_in(one))
-        data = {"loginedSubDevices": [one, two], "failedSubDevices": [{"productKey": "p"}, 5]}
+        nobody = [{"productKey": "p"}, {"productKey": [], "deviceKey": "d"}, 5]
+        failed = [{"productKey": "p", "deviceKey": "f"}] + nobody
+        data = {"loginedSubDevices": nobody + [one, two], "failedSubDevices": failed}
         self.assertEqual(
-            ([("p", "d", ""), ("p", "e", "s")], [("p", None)]), enos_gateway.logged_in(data)
+            ([("p", "d", ""), ("p", "e", "s")], [("p", "f")]), enos_gateway.logged_in(data)
         )
         self.assertEqual([("p", "e", "s")], enos_gateway.registered([two]))
 

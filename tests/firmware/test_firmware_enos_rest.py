@@ -88,7 +88,8 @@ class TestToken(unittest.TestCase):
 
     def test_malformed(self):
         """What is no token is not used as one."""
-        for data in (None, {}, {"accessToken": 5}, {"accessToken": ""}, {"accessToken": "a "}):
+        words = ("", 5, "a ", "a\nHost: b", "a b", "t\u00f6", "a" * 513)
+        for data in [None, {}] + [{"accessToken": word} for word in words]:
             with raises(ProtocolError, 445):
                 enos_rest.token(_answer({"status": 0, "data": data}))
         for answer in ((200, {}, b"<html>"), _answer([]), _answer({}), _answer({"status": False})):
@@ -171,6 +172,11 @@ class TestCalls(unittest.TestCase):
             query["action"] = action
             self.assertEqual("/connect-service/v2.0/certificates", call[1])
             self.assertEqual((query, body), (call[2], json.loads(call[3])))
+        odd = {"productKey": [], "deviceKey": {}, "deviceSecret": "a b"}
+        self.assertEqual([(None, None, "", 0)], enos_rest.devices_created(odd))
+        for data in (None, [], {}, odd, {"deviceSecret": "s" * 129}):
+            self.assertEqual("", enos_rest.device_secret(data))
+        self.assertEqual("s1", enos_rest.device_secret({"deviceSecret": "s1"}))
         self.assertEqual(("PEM", "7"), enos_rest.certificate_issued({"cert": "PEM", "certSN": 7}))
         with raises(ProtocolError, 445):
             enos_rest.certificate_issued({"cert": 5})

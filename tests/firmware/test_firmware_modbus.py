@@ -128,7 +128,8 @@ class TestPoints(unittest.TestCase):
         self.assertEqual(b"\x05\x00\x05\xff\x00", modbus.Point("a:c:5:bit").encode(1))
         for point, value in (
             ("a:h:5:u16", -1), ("a:h:5:u16", 65536), ("a:i:5:u16", 1), ("a:c:5:bit", 2),
-            ("a:d:5:bit", 1),
+            ("a:d:5:bit", 1), ("a:h:5:f32", 1e39), ("a:h:5:f32", float("1e999")),
+            ("a:h:5:u16", float("1e999")), ("a:h:5:s32", 10**400), ("a:h:5:f32", 10**400),
         ):  # fmt: skip
             try:
                 modbus.Point(point).encode(value)
@@ -166,6 +167,13 @@ class TestDriver(unittest.TestCase):
         line = Line([_frame(17, _SAID)])
         line._waiting = _frame(16, b"\x03\x06\0\0\0\0\0\0")
         self.assertEqual(555, _driver(line).poll(17)["level"])
+
+    def test_babble(self):
+        """Who never stops talking is thrown away for a while, and is garbage then."""
+        line = Line([])
+        line._waiting = b"\x11\x03" * 5000
+        with raises(ProtocolError, 251):
+            _driver(line).poll(17)
 
     def test_command(self):
         """Setting writes and checks the echo; nothing is written for what cannot all be set."""

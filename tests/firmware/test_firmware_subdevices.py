@@ -78,9 +78,9 @@ class TestRecords(unittest.TestCase):
         self.assertEqual(writes, store.power.writes)
         again = _list(store=store)
         self.assertEqual(b"secret1", again.secret(0))
-        self.assertEqual(s.ISSUED | s.BOUND, again.flags[0])
-        self.assertEqual([s.BOUND, 0], [again.flags[1], again.flags[2]])
-        self.assertEqual(1, again.count(s.ISSUED | s.BOUND))
+        self.assertEqual(s.ISSUED, again.flags[0])
+        self.assertEqual([0, 0], [again.flags[1], again.flags[2]])
+        self.assertEqual(1, again.count(s.ISSUED))
 
     def test_forgotten(self):
         """A secret that is of no use leaves nothing behind."""
@@ -128,7 +128,23 @@ class TestRecords(unittest.TestCase):
         first, second = store.names()
         store.content[first], store.content[second] = store.content[second], store.content[first]
         again = _list(store=store)
-        self.assertEqual([0, s.BOUND, 0], list(again.flags))
+        self.assertEqual([0, 0, 0], list(again.flags))
+
+    def test_settled(self):
+        """Who is in the topology is remembered for all, once, and for this list only."""
+        store = MemoryFolder()
+        found = _list(store=store)
+        found.keep(0, b"secret1")
+        found.settle()
+        writes = store.power.writes
+        found.settle()
+        again = _list(store=store)
+        again.settle()
+        self.assertEqual(writes, store.power.writes)
+        self.assertEqual([s.ISSUED | s.BOUND, s.BOUND, 0], list(again.flags))
+        self.assertEqual([s.ISSUED, 0, 0], list(_list(_TEXT + b"\n", store).flags))
+        store.content["bound"] = store.content["bound"][:2]
+        self.assertEqual([s.ISSUED, 0, 0], list(_list(store=store).flags))
 
     def test_power_cuts(self):
         """A cut at any write leaves each with its old record, its new one or none, never a

@@ -22,8 +22,8 @@ APN = "iot.example"
 HEAP = "80k"
 """For a unit in trouble."""
 
-LEAST = {"nrf91-slm": "72k"}
-"""For one that has none, where 64k do not do: the classic SLM takes a module more."""
+LEAST = {"nrf91": "68k", "nrf91-slm": "72k"}
+"""For one that has none, where 64k do not do: hexadecimal lines, and a module more."""
 
 DIALECTS = {
     "nrf91": "nrf91",

@@ -15,7 +15,7 @@ from edge_bench import FREE, GATEWAY_DK, GATEWAY_PK, SUB_PK, EdgeBench, listed
 from imprint_tools.localcloud.enos.cloud import EnosConfig, Inferred
 from imprint_tools.localcloud.enos.config import EnosLimits
 from imprint_tools.localcloud.enos.records import GATEWAY
-from journey_bench import flash_content
+from journey_bench import PASSWORD, flash_content
 
 KEYS = ("inv-1", "inv-2", "inv-3")
 
@@ -159,6 +159,21 @@ def test_certificate_renewed(make_edge: Make) -> None:
     edge.power_cycle()
     edge.all_online(3)
     assert len([e for e in edge.events("api") if e.get("action") == "renew"]) == 1
+
+
+def test_certificate_not_renewed_yet(make_edge: Make) -> None:
+    """An API that is down when a new one is due costs nothing as long as the old one is good."""
+    config = EnosConfig(limits=FREE, inferred=Inferred(api_window_s=None))
+    edge = certified(make_edge, certificate_days=1, config=config)
+    edge.board.power_on()
+    edge.all_online(3)
+    edge.air.ahead_s = 9 * 3600
+    edge.cloud.faults.api_error = 1
+    edge.power_cycle()
+    assert edge.wait("error").data["retry"]
+    edge.all_online(3)
+    edge.reported()
+    assert len(edge.events("login")) == 2, "it did not have to connect again"
 
 
 def test_certificate_demanded(make_edge: Make) -> None:
@@ -330,7 +345,9 @@ def test_clock_that_lies(edge: EdgeBench) -> None:
     edge.all_online(3, timeout_s=90)
 
 
-@pytest.mark.parametrize("fault", ["api_error", "api_garbage"])
+@pytest.mark.parametrize(
+    "fault", ["api_error", pytest.param("api_garbage", marks=pytest.mark.slow)]
+)
 def test_api_out_of_order(edge: EdgeBench, fault: str) -> None:
     """A 5xx or nonsense from the API delays the sub-devices and nothing else."""
     setattr(edge.cloud.faults, fault, 1)
@@ -421,6 +438,34 @@ def test_commands(edge: EdgeBench) -> None:
     replied(edge, number, 1200)
     number = edge.cloud.invoke(SUB_PK, "inv-2", "dance", {})
     replied(edge, number, 1101)
+
+
+# --- Secrets
+
+
+def test_no_secret_on_the_console(make_edge: Make) -> None:
+    """Neither a good day nor one full of refusals brings a secret to the console."""
+    edge = certified(make_edge)
+    product_secret = edge.cloud.product_secret(GATEWAY_PK).reveal().decode()
+    edge.burn(
+        edge.make_identity(
+            certificate="apply", secure_mode=3, device_secret=None, product_secret=product_secret
+        )
+    )
+    edge.cloud.faults.token_expires = 1
+    powered(edge, 3)
+    edge.cloud.set_enabled(SUB_PK, "inv-1", False)
+    edge.cloud.drop_all()
+    edge.error(521, timeout_s=60)
+    edge.power_cycle()
+    edge.all_online(2)
+    issued = [edge.cloud.device_secret(SUB_PK, key).reveal().decode() for key in KEYS]
+    own = edge.cloud.device_secret(GATEWAY_PK, GATEWAY_DK).reveal().decode()
+    key = edge.entries()["client_key"]
+    said = "\n".join(str(item) for item in edge.items)
+    for secret in (*issued, own, product_secret, edge.account[1].reveal().decode(), PASSWORD):
+        assert secret not in said
+    assert key.hex() not in said and "PRIVATE" not in said
 
 
 # --- The table

@@ -211,9 +211,9 @@ def registered(data: "Any") -> list:
 def _devices(found: "Any") -> list:
     devices = []
     for item in found if isinstance(found, list) else ():
-        if isinstance(item, dict):
-            secret = issued(item.get("deviceSecret"))
-            devices.append((item.get("productKey"), item.get("deviceKey"), secret))
+        name = (item.get("productKey"), item.get("deviceKey")) if isinstance(item, dict) else ()
+        if name and isinstance(name[0], str) and isinstance(name[1], str):
+            devices.append(name + (issued(item.get("deviceSecret")),))
     return devices
 
 

@@ -152,9 +152,9 @@ def activation(identity: "Identity", topic: bytes, payload: bytes) -> tuple | No
     return record, topic + b"_reply", answer(_echo(push))
 
 
-def issued(value: "Any") -> str:
+def issued(value: "Any", most: int = _ISSUED_MAX) -> str:
     """A secret as it came, where it can be one: visible ASCII of a sane length; else ""."""
-    if not isinstance(value, str) or not 1 <= len(value) <= _ISSUED_MAX:
+    if not isinstance(value, str) or not 1 <= len(value) <= most:
         return ""
     for char in value:
         if not "!" <= char <= "~":

@@ -23,6 +23,7 @@ import hashlib
 from micropython import const
 
 from imprint import canonical
+from imprint.clouds.enos_mqtt import issued
 from imprint.errors import ImprintError, ProtocolError, SetupError, WeatherError
 from imprint.secret import Secret
 
@@ -90,8 +91,9 @@ def token(answer: tuple) -> tuple:
     """(token as Secret, seconds that it is good for). Raises ImprintError."""
     said = _envelope(answer, "status")
     data = said.get("data")
-    found = data.get("accessToken") if isinstance(data, dict) else None
-    if not isinstance(found, str) or not 1 <= len(found) <= _TOKEN_MAX or found.strip() != found:
+    # It goes into a header, so visible characters are all that it may have.
+    found = issued(data.get("accessToken"), _TOKEN_MAX) if isinstance(data, dict) else ""
+    if not found:
         raise ProtocolError(_API_ANSWER_MALFORMED, "accessToken")
     life_s = data.get("expire")
     if not isinstance(life_s, int) or not 0 < life_s <= 1 << 24:
@@ -179,14 +181,18 @@ def devices_created(data: "Any") -> list:
         inner = item.get("data")
         info = inner if isinstance(inner, dict) else item
         code = item.get("code", 0)
-        secret = info.get("deviceSecret")
         found.append((
-            info.get("productKey"),
-            info.get("deviceKey"),
-            secret if isinstance(secret, str) else "",
+            _word(info.get("productKey")),
+            _word(info.get("deviceKey")),
+            issued(info.get("deviceSecret")),
             code if isinstance(code, int) else -1,
         ))  # fmt: skip
     return found
+
+
+def device_secret(data: "Any") -> str:
+    """What a device's record says; "" where it says none."""
+    return issued(data.get("deviceSecret")) if isinstance(data, dict) else ""
 
 
 def device_get(identity: "Identity", product_key: str, device_key: str) -> tuple:
@@ -249,6 +255,10 @@ def _certificate(identity: "Identity", action: str, fields: dict, days: int | No
     query = _name(identity.product_key, identity.device_key or "")
     query["action"] = action
     return "POST", _CERTIFICATES, query, canonical.dumps(fields)
+
+
+def _word(value: "Any") -> "str | None":
+    return value if isinstance(value, str) else None
 
 
 def _name(product_key: str, device_key: str) -> dict:

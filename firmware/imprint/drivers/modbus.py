@@ -31,6 +31,7 @@ _TRIES = const(2)
 _SPAN_MAX = const(60)  # registers a request; 125 is the protocol's, many meters take less
 _GAP_MAX = const(8)  # registers that nobody asked for, between two that somebody did
 _FRAME_MAX = const(256)  # bytes
+_STALE_MAX = const(16)  # frames of noise that are thrown away; who babbles on is garbage then
 
 _READ = {"c": 1, "d": 2, "h": 3, "i": 4}
 _TYPES = {
@@ -143,14 +144,19 @@ class Point:
             return struct.pack(">BHH", 5, self.register, 0xFF00 if value else 0)
         if self.kind != "h":
             raise ValueError(self.name)
-        raw = value / self.scale
-        if self.form != ">f":
-            raw = int(round(raw))
-            bits, signed = self.size * 16, self.form in (">h", ">i")
-            least, most = (-1 << bits - 1, 1 << bits - 1) if signed else (0, 1 << bits)
-            if not least <= raw < most:
-                raise ValueError(self.name)
-        data = struct.pack(self.form, raw)
+        try:
+            raw = value / self.scale
+            if self.form != ">f":
+                raw = int(round(raw))
+                bits, signed = self.size * 16, self.form in (">h", ">i")
+                least, most = (-1 << bits - 1, 1 << bits - 1) if signed else (0, 1 << bits)
+                if not least <= raw < most:
+                    raise ValueError(self.name)
+            data = struct.pack(self.form, raw)
+        except OverflowError:  # 1e999, or a whole number that no float can hold
+            raise ValueError(self.name)
+        if self.form == ">f" and data[0] & 0x7F == 0x7F and data[1] & 0x80:
+            raise ValueError(self.name)  # MicroPython makes an infinity of what does not fit
         if self.swapped:
             data = data[2:] + data[:2]
         if self.size == 1:
@@ -226,8 +232,9 @@ class Driver:
     def _exchange(self, address: int, pdu: bytes) -> bytes:
         # Send, and take in one frame, by its own length. What is late or noise goes first.
         stream, buf = self._stream, self._buf
-        while stream.readinto(buf):
-            pass
+        for _ in range(_STALE_MAX):
+            if not stream.readinto(buf):
+                break
         stream.write(frame(address, pdu))
         deadline = port.ticks_add(port.ticks_ms(), _ANSWER_MS)
         view, got, wanted = memoryview(buf), 0, 0

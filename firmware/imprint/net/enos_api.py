@@ -109,8 +109,8 @@ class Api:
             data = self.call(self._rest.device_get(self._identity, *name))
         except SetupError as error:
             return "", error
-        found = data.get("deviceSecret") if isinstance(data, dict) else None
-        if isinstance(found, str) and found:
+        found = self._rest.device_secret(data)
+        if found:
             return found, None
         return "", SetupError(_DEVICE_EXISTS, name[1])
 

@@ -26,8 +26,8 @@ _LIST = "/subdevices.txt"  # in the image, where the list is too long for the NV
 _RECORDS = "/subdevices"
 
 _CREATE_MAX = const(16)  # devices a request: the answer has each one's whole record
-_BODY_MAX = const(2560)  # bytes of one report
 _RETRY_MS = const(30_000)  # after what the cloud could not do just then
+_TURN_MS = const(5_000)  # of polling, between two looks at the connection: many may be silent
 
 # errors.py
 _SUBDEVICES_WRONG = const(106)
@@ -96,6 +96,7 @@ class Fleet:
         online = self.table.count(s.ONLINE)
         if online != self._told and len(self.table):
             self._told = online
+            self.table.settle()
             port.emit("subdevices", online=online, of=len(self.table))
         return False
 
@@ -327,10 +328,15 @@ class Fleet:
 
     def entries(self, room: int, online: bool) -> "list[bytes]":
         """What the next sub-devices measure, as entries of a report that has `room` bytes; none
-        when all were asked in this round. `online`: only those that are."""
+        when all were asked in this round, or for as long as silent ones take up the time.
+        `online`: only those that are."""
         found: "list[bytes]" = []
-        table = self.table
-        while self._next < len(table) and room > 0:
+        table, began = self.table, port.ticks_ms()
+        while (
+            self._next < len(table)
+            and room > 0
+            and port.ticks_diff(port.ticks_ms(), began) < _TURN_MS
+        ):
             at = self._next
             flags = table.flags[at]
             away = s.BOUND | s.DISABLED | s.REFUSED | s.DELETED

@@ -35,6 +35,7 @@ _CERTIFICATE = ("cert_a", "cert_b")  # its vault's keys
 _CONNECTION_LOST = const(304)
 _PEER_CLOSED = const(320)
 _REGISTRATION_UNANSWERED = const(405)
+_CLOCK_SKEWED = const(441)
 _CERTIFICATE_DUE = const(451)
 _SUBDEVICE_DEFERRED = const(528)
 _GATEWAY_UNANSWERED = const(533)
@@ -175,13 +176,14 @@ class Session(MqttSession):
             return False
 
     def _issue(self, vault: "Any", held: "dict | None") -> "dict | None":
-        # A new certificate, stored; None where the old one has to do for now.
+        # A new certificate, stored; None where the old one, which is good yet, has to do for now.
         try:
             with self.api() as api:
                 record = api.certificate(self.unit.store.get("client_csr") or b"", held)
         except ImprintError as error:
-            if not held or error.retry:
+            if not held or error.code == _CLOCK_SKEWED:
                 raise
+            self._api_failed = False  # told here
             port.emit_error(error)
             return None
         vault.store(record)
@@ -275,8 +277,11 @@ class Session(MqttSession):
         super().poll(0 if busy else timeout_ms)
         if port.ticks_diff(port.ticks_ms(), self._looked_at) > _LOOK_MS:
             self._looked_at = port.ticks_ms()
-            if self._certificate and _due(self._certificate, port.unix_ms() // 1000):
-                raise WeatherError(_CERTIFICATE_DUE)
+            used = self._certificate
+            if used and _due(used, port.unix_ms() // 1000):
+                self._certify()
+                if self._certificate != used:
+                    raise WeatherError(_CERTIFICATE_DUE)
 
     def obey(self) -> None:
         while self.todo:

@@ -36,7 +36,7 @@ _MODEM_GARBAGE = const(222)
 
 class Dialect(Common):
     NAME = "nrf91"
-    BUFFER = 2368  # 1,152 bytes as hexadecimal: RFC 7252's advice for a message
+    BUFFER = 2112  # 1,024 bytes as hexadecimal: no message of EnOS is longer
     BOOT = (b"Ready",)
     URCS = Common.URCS + (b"Ready", b"#XRECV:", b"#XAPOLL:", b"#XUDPDATA:", b"#XUDPCLI:")
     CID = 0

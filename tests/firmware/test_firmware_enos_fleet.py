@@ -1,0 +1,183 @@
+"""What an EnOS edge asks for its sub-devices, and in which order. The cloud is a list of what was
+asked; the same over a real connection is in tests/journeys."""
+
+import json
+import unittest
+
+from firmware_support import MemoryFolder
+from imprint import port
+from imprint.clouds import enos_gateway
+from imprint.drivers import simulated
+from imprint.errors import WeatherError
+from imprint.identity import build
+from imprint.net import enos_fleet
+
+_LIST = b"!sim simulated power:5000:400\nb-1 sim 1 Secret1\nb-2 sim 2 Secret2\nc-1 sim 3\n"
+_EDGE = {
+    "journey": "enos-gateway",
+    "product_key": "edgePK",
+    "device_key": "edge",
+    "secure_mode": 2,
+    "device_secret": "Secret0",
+    "host": "mqtt.example",
+    "port": 18883,
+    "wifi_ssid": "bench",
+    "subdevice_registration": "mqtt",
+    "subdevice_product_key": "subPK",
+}
+
+
+class Unit:
+    """What of the unit a fleet uses."""
+
+    def __init__(self):
+        self.store = {"subdevices": _LIST}
+        self.fed = 0
+
+    def feed(self):
+        self.fed += 1
+
+
+class Cloud:
+    """A session whose cloud knows who is bound."""
+
+    def __init__(self, bound=()):
+        self.identity = build(_EDGE)
+        self.cloud = enos_gateway
+        self.bound = set(bound)
+        self.asked = []  # (tail, device keys)
+        self.odd = None  # what stands before the first name of a reply
+
+    def can_wait(self, error):
+        return False
+
+    def ask(self, tail, params):
+        said = json.loads(params)
+        if isinstance(said, dict):
+            said = said.get("subDevices", [said])
+        keys = [entry["deviceKey"] for entry in said]
+        self.asked.append((tail, keys))
+        if tail == "thing/device/register":
+            return 200, "", [self._device(key, "Made1") for key in keys]
+        if tail == "thing/topo/add":
+            self.bound.update(keys)
+            return 200, "", None
+        done = [self._device(key, None) for key in keys if key in self.bound]
+        data = {"loginedSubDevices": ([self.odd] if self.odd else []) + done}
+        return (200 if len(done) == len(keys) else 740), "", data
+
+    def _device(self, key, secret):
+        return {"productKey": "subPK", "deviceKey": key, "deviceSecret": secret}
+
+
+class Silent:
+    """A driver of slaves that do not answer; each costs three seconds."""
+
+    clock = 0
+
+    def poll(self, address):
+        Silent.clock += 3000
+        raise WeatherError(250, "slave %d" % address)
+
+
+class TestFleet(unittest.TestCase):
+    def setUp(self):
+        self.folder = MemoryFolder()
+        self.store, self.ticks, self.emit = enos_fleet.FolderStore, port.ticks_ms, port.emit
+        enos_fleet.FolderStore = lambda path: self.folder
+        port.emit = lambda *args, **more: None
+        self.unit = Unit()
+
+    def tearDown(self):
+        enos_fleet.FolderStore, port.ticks_ms, port.emit = self.store, self.ticks, self.emit
+
+    def _online(self, cloud):
+        fleet = enos_fleet.Fleet(cloud, self.unit)
+        fleet.rise()
+        while fleet.step():
+            pass
+        return fleet
+
+    def test_nobody_logs_in_unbound(self):
+        """Created, bound, logged in: one request each, and no login that must be refused."""
+        cloud = Cloud()
+        self._online(cloud)
+        everybody = ["b-1", "b-2", "c-1"]
+        self.assertEqual(
+            [
+                ("thing/device/register", ["c-1"]),
+                ("thing/topo/add", everybody),
+                ("combine/login/batch", everybody),
+            ],
+            cloud.asked,
+        )
+
+    def test_bound_once(self):
+        """After a restart the login is all; after one that came too early all are bound again."""
+        self._online(Cloud())
+        cloud = Cloud(["b-1", "b-2", "c-1"])
+        self._online(cloud)
+        self.assertEqual(["combine/login/batch"], [tail for tail, _ in cloud.asked])
+        for torn in (b"", b"\0\0"):
+            self.folder.content["bound"] = torn
+            cloud = Cloud()
+            self._online(cloud)
+            self.assertEqual(
+                ["thing/topo/add", "combine/login/batch"], [tail for tail, _ in cloud.asked]
+            )
+
+    def test_another_list(self):
+        """Who is new in the list is bound, too."""
+        self._online(Cloud())
+        self.unit.store["subdevices"] = _LIST + b"b-3 sim 4 Secret3\n"
+        cloud = Cloud(["b-1", "b-2", "c-1"])
+        self._online(cloud)
+        self.assertEqual(["b-1", "b-2", "c-1", "b-3"], cloud.asked[-1][1])
+        self.assertEqual(2, len(cloud.asked))
+
+    def test_unbound_meanwhile(self):
+        """Who was taken out of the topology is put there again, once, and logged in."""
+        self._online(Cloud())
+        cloud = Cloud(["b-1", "c-1"])
+        self._online(cloud)
+        self.assertEqual(
+            [
+                ("combine/login/batch", ["b-1", "b-2", "c-1"]),
+                ("thing/topo/add", ["b-2"]),
+                ("combine/login", ["b-2"]),
+            ],
+            cloud.asked,
+        )
+
+    def test_no_room_for_the_mark(self):
+        """A full file system costs the next start a request, and nobody's session."""
+        self.folder.room = 1
+        fleet = self._online(Cloud())
+        self.assertEqual(3, fleet.table.count(enos_fleet.s.ONLINE))
+
+    def test_odd_names(self):
+        """A reply whose names are no names breaks nothing."""
+        for odd in ({"productKey": [], "deviceKey": {}}, {"productKey": 1}, {}, 7):
+            cloud = Cloud()
+            cloud.odd = odd
+            self.assertEqual(3, self._online(cloud).table.count(enos_fleet.s.ONLINE))
+
+    def test_silent_bus(self):
+        """Many silent slaves do not keep the edge from its connection."""
+        fleet = self._online(Cloud())
+        Silent.clock = 0
+        port.ticks_ms = lambda: Silent.clock
+        fleet._drivers["sim"] = Silent()
+        fleet.next_round()
+        self.assertEqual([], fleet.entries(2560, True))
+        self.assertFalse(fleet.round_done)
+        self.assertEqual(6000, Silent.clock)
+        self.assertEqual([], fleet.entries(2560, True))
+        self.assertTrue(fleet.round_done)
+        fleet._drivers["sim"] = simulated.Driver(["power:5000:400"], {}, self.unit.feed)
+        fleet.next_round()
+        self.assertEqual(3, len(fleet.entries(2560, True)))
+
+
+if __name__ == "__main__":
+    unittest.main()
