@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import pytest
 from imprint_tools import boards, paths
@@ -67,6 +67,14 @@ class Workshop:
         self.said[" ".join(map(str, arguments))] = done.stdout + done.stderr
         assert done.returncode == status, done.stderr.decode()
         return done.stdout
+
+    def start(self, *arguments: str, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+        """Start `imprint` and let it run."""
+        return subprocess.Popen(  # noqa: S603  our own command
+            [Path(sys.executable).with_name("imprint"), *arguments],
+            cwd=self.folder, env=self._environment, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=stderr,
+        )  # fmt: skip
 
     def file(self, name: str, text: str) -> Path:
         """A file that only its owner reads, as a file with secrets should be."""

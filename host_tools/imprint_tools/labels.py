@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 
 import segno
 import zxingcpp
@@ -14,6 +15,8 @@ _BORDER = 4  # modules of quiet zone, as the standard asks
 _PIXELS_MAX = 50_000_000
 _SIDE = 1600  # pixels; a larger picture is made smaller, which costs little and bounds the time
 _FORMATS = ("JPEG", "PNG", "WEBP")
+_TURNS = threading.BoundedSemaphore(2)  # a picture of so many pixels takes 250 MB for a moment
+_TURN_S = 5.0
 
 
 def svg(unit_id: str) -> bytes:
@@ -33,7 +36,17 @@ def png(unit_id: str, scale: int = 10) -> bytes:
 
 
 def read(picture: bytes) -> list[str]:
-    """The texts of the codes in a JPEG, PNG or WebP. Raises ImageError: none, or too large."""
+    """The texts of the codes in a JPEG, PNG or WebP. Raises ImageError: none, or too large, or
+    too many at once."""
+    if not _TURNS.acquire(timeout=_TURN_S):
+        raise ImageError("too many pictures come at once", next_step="Send it again.")
+    try:
+        return _read(picture)
+    finally:
+        _TURNS.release()
+
+
+def _read(picture: bytes) -> list[str]:
     try:
         with Image.open(io.BytesIO(picture), formats=_FORMATS) as image:
             if image.width * image.height > _PIXELS_MAX:

@@ -25,8 +25,9 @@ from imprint_tools.errors import DeviceError, PortError
 from imprint_tools.ports import open_port
 
 # A board that boots, or waits in C for a peer, does not hear the first Ctrl-C; so ask again. An
-# attempt spans a soft reset, which mounts the file system and runs boot.py.
-_ENTER_TIMEOUTS_S = (1, 2, 5)
+# attempt spans a soft reset, which mounts the file system and runs boot.py; on a blank board the
+# first boot makes that file system.
+_ENTER_TIMEOUTS_S = (1, 2, 5, 10)
 _SILENCE_S = 10
 _BYTE_TIMEOUT_S = 10
 _RESTART = "import machine, time\nmachine.RTC().memory(b'')\ntime.sleep_ms(50)\nmachine.reset()"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
+import json
 import re
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -199,6 +201,36 @@ def test_disable_enable_decommission(lab: Lab, ann: Visitor, make: Maker) -> Non
         assert authority.find(unit.serial).reason == "cessation_of_operation"
 
 
+def test_what_is_taken_out_leaves_the_twin(lab: Lab, ann: Visitor, make: Maker) -> None:
+    """A unit that has its hub: its twin is what was entered last, also after a change that the
+    cloud did not get; what others wrote into it stays."""
+    unit_id = make()
+    lab.cloud.create_device(unit_id, hub="one")
+    lab.factory.ledger.seen(unit_id, ONE, 0)
+    hub = lab.factory.config.hub_services[0].hub()
+    hub.patch_twin(unit_id, {"theirs": 1}, {})
+    entered = [
+        {"tags": {"site": "north", "place": {"hall": 1, "row": 2}}, "properties": {}},
+        {"tags": {"lost": 1}, "properties": {"desired": {"rate": 5}}},
+        {"tags": {"place": {"hall": 3}}, "properties": {"desired": {"on": True}}},
+    ]
+    for number, document in enumerate(entered):
+        if number == 1:
+            lab.cloud.faults.service.append(Trouble(429001, 100))
+        answer = ann.activate(unit_id, raw="1", json=json.dumps(document))
+        assert answer.status_code == (503 if number == 1 else 303)
+    found = hub.twin(unit_id)
+    hub.close()
+    assert found is not None
+    assert found["tags"] == {"place": {"hall": 3}, "theirs": 1}
+    desired = {n: v for n, v in found["properties"]["desired"].items() if not n.startswith("$")}
+    assert desired == {"on": True}
+    with lab.client(lab.account) as program:
+        shown = program.get(f"/api/v1/units/{unit_id}").json()["settings"]
+    assert shown == {"tags": {"place": {"hall": 3}}, "desired": {"on": True},
+                     "hub": "", "policy": ""}  # fmt: skip
+
+
 def test_dps_is_away_for_a_while(
     lab: Lab, ann: Visitor, make: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,6 +293,19 @@ def test_a_kill_after_the_cloud_was_told(
     assert stored is not None and stored["provisioningStatus"] == "enabled"
     assert lab.factory.ledger.get(unit_id).state == ENROLLED
     lab.factory.enroller.finish_undone()
+    assert lab.factory.ledger.get(unit_id).state == ACTIVE
+
+
+def test_a_hub_without_a_key_keeps_a_unit_from_being_decommissioned(
+    lab: Lab, ann: Visitor, make: Maker
+) -> None:
+    """Told before anything is done: the enrolment is still there."""
+    unit_id = make()
+    assert ann.activate(unit_id).status_code == 303
+    lab.factory.ledger.seen(unit_id, "unknown.azure-devices.net", 0)
+    answer = ann.post(f"/units/{unit_id}/decommission", confirm=unit_id[:8])
+    assert answer.status_code == 502 and "no key for the hub" in answer.text
+    assert enrolment(lab, unit_id) is not None
     assert lab.factory.ledger.get(unit_id).state == ACTIVE
 
 
@@ -394,6 +439,18 @@ def test_guessing_is_slowed_down(tmp_path: Path) -> None:
             assert program.get("/api/v1/units").status_code == 200
 
 
+def test_short_spans_make_no_long_one_forgotten() -> None:
+    """However many others are counted: who has guessed ten times still waits."""
+    now = [0.0]
+    limits = Limits(clock=lambda: now[0])
+    limits.count("login", "a", 1, 300)
+    now[0] = 100
+    for number in range(10_001):
+        limits.count("api", str(number), 5, 10)
+    with pytest.raises(HTTPException):
+        limits.count("login", "a", 1, 300)
+
+
 def test_tries_are_forgotten_with_time() -> None:
     """The limit is on a span, and says how long to wait."""
     now = [0.0]
@@ -440,6 +497,18 @@ def test_pictures_that_are_none(ann: Visitor, picture: bytes) -> None:
     """Told so, and not a bug."""
     answer = ann.client.post("/scan", data={"csrf": ann.csrf}, files={"picture": ("a", picture)})
     assert answer.status_code in (422, 500) and "no picture" in answer.text
+
+
+def test_pictures_wait_for_their_turn(ann: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few at once, since each takes room; what does not come to its turn is told so."""
+    monkeypatch.setattr(labels, "_TURN_S", 0.01)
+    monkeypatch.setattr(labels, "_TURNS", threading.BoundedSemaphore(1))
+    picture = {"picture": ("a.png", labels.png(new_id()), "image/png")}
+    with labels._TURNS:
+        answer = ann.client.post("/scan", data={"csrf": ann.csrf}, files=picture)
+    assert answer.status_code == 422 and "too many pictures" in answer.text
+    answer = ann.client.post("/scan", data={"csrf": ann.csrf}, files=picture)
+    assert "not one of yours" in answer.text
 
 
 def test_a_picture_bomb(ann: Visitor) -> None:

@@ -109,3 +109,38 @@ def test_any_document(tags: Any, desired: Any) -> None:
         assert twin.check(tags, desired) == (tags, desired)
     except TwinError:
         pass
+
+
+_TREES = st.dictionaries(
+    st.sampled_from("abc"),
+    st.recursive(
+        st.integers(0, 2),
+        lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+        max_leaves=8,
+    ),
+)
+
+
+def merged(twin_: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
+    """As a hub does it (RFC 7396)."""
+    found = dict(twin_)
+    for name, value in patch.items():
+        old = found.pop(name, None)
+        if isinstance(value, dict):
+            found[name] = merged(old if isinstance(old, dict) else {}, value)
+        elif value is not None:
+            found[name] = value
+    return found
+
+
+@given(st.lists(st.tuples(_TREES, st.booleans()), min_size=1))
+def test_changes_lead_to_what_was_entered(entered: list[tuple[dict[str, Any], bool]]) -> None:
+    """Whichever of them the hub got, if only it got the last."""
+    there: dict[str, Any] = {}
+    names: dict[str, Any] = {}
+    for wanted, arrives in entered:
+        names = twin.named(names, wanted)
+        patch = twin.change(names, wanted)
+        if arrives:
+            there = merged(there, patch)
+    assert merged(there, patch) == wanted

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from imprint_tools import endpoints, identities
 from imprint_tools.errors import BenchStateError
+from imprint_tools.factory.config import Service
 from imprint_tools.localcloud import daemon
 from imprint_tools.localcloud.azure import names as azure_names
 from imprint_tools.localcloud.azure import service as azure_service
@@ -59,6 +60,12 @@ def test_a_cloud_goes_up_is_asked_and_goes_down(folder: Path, tmp_path: Path) ->
     assert [one.fields["journey"] for one in first] == ["azure-dps", "azure-dps", "azure-edge"]
     assert first[1].blobs.keys() == {"root_ca", "client_cert", "client_key"}
     assert first[2].blobs["root_ca"] != first[0].blobs["root_ca"], "the gateway's own root"
+
+    for file, host in (("dps", "imprint-dps.azure-devices-provisioning.net"),
+                       ("imprint-hub", "imprint-hub.azure-devices.net")):  # fmt: skip
+        rest = Service(folder / f"{file}.connection", folder / "root_ca.pem", None).rest("x")
+        assert rest.host == host
+        rest.close()
 
     unit, device = tmp_path / "unit.toml", tmp_path / "device.toml"
     imprint("add", "--cloud", "azure", "dps", "unit-9", "--identity", str(unit))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import datetime
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from imprint_tools import ledger as state
@@ -37,12 +37,17 @@ class Revoker(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """What a unit shall be activated with. Neither `hub` nor `policy`: DPS's own default."""
+    """What a unit shall be activated with. Neither `hub` nor `policy`: DPS's own default.
+
+    `named` are all the names that the unit's twin was ever given here (twin.named): of a twin that
+    exists, those that are gone have to be taken away.
+    """
 
     tags: Mapping[str, Any]
     desired: Mapping[str, Any]
     hub: str = ""
     policy: str = ""
+    named: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, unit: Unit) -> Settings:
@@ -53,6 +58,14 @@ class Settings:
     def document(self) -> dict[str, Any]:
         """As the ledger keeps them."""
         return dict(vars(self))
+
+    def after(self, before: Settings) -> Settings:
+        """With what was named before."""
+        then, now = (
+            twin.named(one.named, {"tags": one.tags, "desired": one.desired})
+            for one in (before, self)
+        )
+        return replace(self, named=twin.named(then, now))
 
 
 @dataclass(frozen=True)
@@ -108,7 +121,9 @@ class Activation:
         Raises LedgerError (no way from where it is), ServiceError (the cloud refuses: nothing is
         wanted any more), ServiceUnavailableError (it is tried again by itself).
         """
-        document = settings.document() if settings is not None else None
+        document = None
+        if settings is not None:
+            document = settings.after(Settings.of(unit)).document()
         return self.carry_out(self._ledger.want(unit, wanted, document))
 
     def carry_out(self, unit: Unit) -> tuple[Unit, list[str]]:
@@ -172,19 +187,24 @@ class Activation:
         # First, so that a hub that refuses leaves the enrolment as it was.
         hub = self._switch_hub(unit, True, done)
         if hub:
-            hub.patch_twin(unit.id, settings.tags, settings.desired)
+            names = settings.named
+            hub.patch_twin(
+                unit.id,
+                twin.change(names.get("tags", {}), settings.tags),
+                twin.change(names.get("desired", {}), settings.desired),
+            )
             done.append(f"twin changed in {hub.host}")
         self._write_enrolment(unit, enabled=True)
         done += ["initial twin set", "enrolment enabled"]
 
     def _decommission(self, unit: Unit, done: list[str]) -> None:
         assigned = self._assigned(unit)
+        hub = self._hubs.get(assigned.lower())
+        if assigned and hub is None:  # before anything is done that has no way back
+            raise _no_key(assigned)
         self._dps.delete(unit.id)
         done.append("enrolment deleted")
-        if assigned:
-            hub = self._hubs.get(assigned.lower())
-            if hub is None:
-                raise _no_key(assigned)
+        if hub is not None:
             hub.delete(unit.id)
             done.append(f"device deleted in {assigned}")
         self._dps.delete_registration(unit.id)

@@ -112,11 +112,10 @@ def own_unit(ledger: Ledger, account: Account, unit_id: str) -> Unit:
 
 def shown(unit: Unit) -> dict[str, Any]:
     """A unit in JSON."""
-    return {
-        name: value
-        for name, value in asdict(unit).items()
-        if name not in ("station_id", "request_key", "organisation_id")
-    }
+    inside = ("station_id", "request_key", "organisation_id")
+    found = {name: value for name, value in asdict(unit).items() if name not in inside}
+    found["settings"] = {n: value for n, value in unit.settings.items() if n != "named"}
+    return found
 
 
 def position(text: str) -> tuple[int, str] | None:

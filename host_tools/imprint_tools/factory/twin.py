@@ -66,6 +66,21 @@ def document(tags: Mapping[str, Any], desired: Mapping[str, Any]) -> dict[str, A
     return {"tags": dict(tags), "properties": {"desired": dict(desired)}}
 
 
+def named(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """All the names in what `named` gave before and in a document, as a tree of names."""
+    inner = {name: value if isinstance(value, dict) else {} for name, value in after.items()}
+    return {n: named(before.get(n, {}), inner.get(n, {})) for n in before.keys() | inner.keys()}
+
+
+def change(names: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """What to merge into a twin that has some of these `named`, so that it has `after`."""
+    merged = {name: None for name in names if name not in after} | dict(after)
+    for name, value in after.items():
+        if isinstance(value, dict):
+            merged[name] = change(names.get(name, {}), value)
+    return merged
+
+
 def _check(value: Any, path: str, depth: int) -> None:
     if isinstance(value, dict | list) and depth > DEPTH_MAX:
         raise TwinError(f"{_short(path)} is nested more than {DEPTH_MAX} deep")

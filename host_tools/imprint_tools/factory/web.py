@@ -35,6 +35,7 @@ FORM_BYTES_MAX = 256 << 10
 PICTURE_BYTES_MAX = 12 << 20
 _FIELDS_MAX = 200
 _WRONG_TOKENS, _WRONG_SPAN_S = 20, 60  # by one address
+_SPAN_MOST_S = 300  # of whatever is counted
 _CALLS, _CALLS_SPAN_S = 1000, 10  # by one token: no station and no script needs as many
 
 HEADERS = {
@@ -214,7 +215,7 @@ class Limits:
         now = self._clock()
         with self._lock:
             if len(self._tries) > 10_000:
-                self._tries = {k: t for k, t in self._tries.items() if t[-1] > now - span_s}
+                self._tries = {k: t for k, t in self._tries.items() if t[-1] > now - _SPAN_MOST_S}
             tries = [t for t in self._tries.get((what, key), []) if t > now - span_s]
             if len(tries) >= most:
                 wait_s = int(tries[0] + span_s - now) + 1

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from imprint_tools.errors import BenchStateError
 from imprint_tools.localcloud import control, service
+from imprint_tools.localcloud.azure import dps_rest, hub_rest
 from imprint_tools.localcloud.azure import pki as azure_pki
 from imprint_tools.localcloud.azure.cloud import AzureCloud, AzureConfig, GatewayConfig
 from imprint_tools.localcloud.azure.config import GLOBAL_DPS_HOST, POLICIES
@@ -36,6 +37,7 @@ def run(place: Path, products: tuple[str, ...], config: Path | None) -> Iterator
     wanted = AzureConfig(gateways=(_GATEWAY,)) if config is None else load_config(config)
     with AzureCloud(place, wanted) as cloud:
         _write_first_identities(cloud)
+        _write_connections(cloud)
         yield Served(cloud.state, _operations(cloud))
 
 
@@ -107,6 +109,17 @@ def _write_first_identities(cloud: AzureCloud) -> None:
         if _BEHIND not in known:
             cloud.create_device(_BEHIND, gateway=host)
         _write_edge(cloud, cloud.folder / "identity-3.toml", _BEHIND, host)
+
+
+def _write_connections(cloud: AzureCloud) -> None:
+    """Write what a factory server needs: `dps.connection`, and one of each hub, as the portal of
+    the real ones gives it."""
+    keys = {DPS: (cloud.config.dps_host, dps_rest.POLICY, cloud.service_key)}
+    for host in cloud.config.hub_hosts:
+        keys[host.partition(".")[0]] = (host, hub_rest.POLICY, cloud.hub_key(host))
+    for name, (host, policy, key) in keys.items():
+        text = f"HostName={host};SharedAccessKeyName={policy};SharedAccessKey=".encode()
+        replace(cloud.folder / f"{name}.connection", text + key.reveal())
 
 
 def _enrol_by_certificate(cloud: AzureCloud, files: dict[str, str]) -> None:
