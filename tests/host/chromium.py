@@ -183,8 +183,10 @@ class Browser:
         found: dict[str, Any] = json.loads(message)
         thrown = found.get("method") == "Runtime.exceptionThrown"
         entry = found.get("params", {}).get("entry", {})
-        # "network" are answers of 400 and above, which are asked for.
-        if thrown or entry.get("source", "network") != "network":
+        # "network" are answers of 400 and above, which are asked for; and who types sooner than a
+        # person could before `autofocus` comes is told so, as information.
+        heard = entry.get("source", "network") != "network" and entry.get("level") != "info"
+        if thrown or heard:
             self.complaints.append(json.dumps(found["params"]))
         return found
 

@@ -86,10 +86,11 @@ class Factory:
         self._held.close()
 
     def serve(self, ready: Callable[[], None] = lambda: None) -> None:
-        """Listen until told to stop; `ready` is called when a connection would be accepted."""
+        """Listen until told to stop; `ready` is called when connections are accepted, and a signal
+        ends it in good order."""
         self.enroller.start()
         self._held.callback(self.enroller.stop)
-        ready()  # the socket listens already: whoever connects now is served in a moment
+        self.web.on_started = ready
         self.web.run([self._socket])
 
     def stop(self) -> None:
@@ -121,7 +122,17 @@ class Factory:
             ssl_certfile=config.folder / configuration.SERVER_CERTIFICATE,
             ssl_keyfile=config.folder / configuration.SERVER_KEY,
         )  # fmt: skip
-        self.web = uvicorn.Server(settings)
+        self.web = _Web(settings)
+
+
+class _Web(uvicorn.Server):
+    """Tells when it has begun: a signal before that would end it in the middle of its start."""
+
+    on_started: Callable[[], None]
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.on_started()
 
 
 def build_app(factory: Factory, desk: StationDesk) -> Starlette:
