@@ -7,12 +7,13 @@ import secrets
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from imprint_tools import identities
 from imprint_tools.demo_factory import DemoFactory
-from imprint_tools.demo_world import INTERVAL_S, MakeBoard, Tally, World
+from imprint_tools.demo_world import INTERVAL_S, MakeBoard, Tally, World, tell_air
 from imprint_tools.identities import Identity
 from imprint_tools.journey import Party
 from imprint_tools.localcloud.azure.cloud import AzureCloud
@@ -22,7 +23,6 @@ from imprint_tools.virtual.board import Board
 from imprint_tools.virtual.network import AccessPoint
 
 _SSID = "imprint-bench"
-_NTP_PORT = 123
 _GATEWAY = "edge.plant.example"
 _DEVICE = "pump-7"
 _OUTAGE_S = 4.0
@@ -60,7 +60,7 @@ class AzureWorld(World):
 
     def start_board(self, stack: ExitStack, make: MakeBoard) -> Board:
         self._air = AccessPoint(
-            _SSID, self._password, self._cloud.endpoints, on_event=self._tell_air
+            _SSID, self._password, self._cloud.endpoints, on_event=partial(tell_air, self.recorder)
         )
         return stack.enter_context(make(access_point=self._air))
 
@@ -79,20 +79,6 @@ class AzureWorld(World):
         return self._tally
 
     # -- their words ----------------------------------------------------------------------------
-
-    def _tell_air(self, event: Mapping[str, Any]) -> None:
-        say, at_s = self.recorder.say, event["t"] - self.recorder.began
-        match event["event"]:
-            case "join":
-                say(BOARD, AIR, f"joins {event['ssid']}", at_s=at_s)
-            case "leave":
-                say(BOARD, AIR, f"leaves {event['ssid']}", at_s=at_s)
-            case "lookup" if not event["found"]:
-                say(AIR, BOARD, f"no such name: {event['host']}", ok=False, at_s=at_s)
-            case "open" if event["port"] == _NTP_PORT:
-                say(BOARD, AIR, "asks for the time, SNTP", at_s=at_s)
-            case "open":
-                say(BOARD, CLOUD, f"TCP to {event['host']}:{event['port']}", at_s=at_s)
 
     def _tell_cloud(self, event: Mapping[str, Any], at_s: float) -> None:
         def say(

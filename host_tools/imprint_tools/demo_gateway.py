@@ -7,11 +7,12 @@ import json
 import secrets
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from imprint_tools import identities
-from imprint_tools.demo_world import INTERVAL_S, MakeBoard, Tally, World
+from imprint_tools.demo_world import INTERVAL_S, MakeBoard, Tally, World, tell_air
 from imprint_tools.identities import Identity
 from imprint_tools.journey import Party
 from imprint_tools.localcloud.enos.cloud import EnosCloud
@@ -25,7 +26,6 @@ from imprint_tools.virtual.network import AccessPoint
 SUBDEVICES_MAX = 200
 
 _SSID = "imprint-bench"
-_NTP_PORT = 123
 _UART = 1
 _STATIC_MAX = 5
 """Of the sub-devices so many, and no more than half, have their secrets burned; the edge creates
@@ -71,7 +71,7 @@ class GatewayWorld(World):
 
     def start_board(self, stack: ExitStack, make: MakeBoard) -> Board:
         self._air = AccessPoint(
-            _SSID, self._password, self._cloud.endpoints, on_event=self._tell_air
+            _SSID, self._password, self._cloud.endpoints, on_event=partial(tell_air, self.recorder)
         )
         board = make(access_point=self._air)
         slaves = {at: _inverter(at) for at in range(1, self._count + 1)}
@@ -147,20 +147,6 @@ class GatewayWorld(World):
         return self._tally
 
     # -- their words ----------------------------------------------------------------------------
-
-    def _tell_air(self, event: Mapping[str, Any]) -> None:
-        say, at_s = self.recorder.say, event["t"] - self.recorder.began
-        match event["event"]:
-            case "join":
-                say(BOARD, AIR, f"joins {event['ssid']}", at_s=at_s)
-            case "leave":
-                say(BOARD, AIR, f"leaves {event['ssid']}", at_s=at_s)
-            case "lookup" if not event["found"]:
-                say(AIR, BOARD, f"no such name: {event['host']}", ok=False, at_s=at_s)
-            case "open" if event["port"] == _NTP_PORT:
-                say(BOARD, AIR, "asks for the time, SNTP", at_s=at_s)
-            case "open":
-                say(BOARD, CLOUD, f"TCP to {event['host']}:{event['port']}", at_s=at_s)
 
     def _tell_cloud(self, event: Mapping[str, Any], at_s: float) -> None:
         def say(text: str, size: int | None = None, *, ok: bool = True) -> None:

@@ -18,6 +18,8 @@ from imprint_tools.virtual.network import AccessPoint
 INTERVAL_S = 1
 """Between two reports."""
 
+_NTP_PORT = 123
+
 
 @dataclass(frozen=True)
 class Tally:
@@ -82,3 +84,20 @@ class World(ABC):
     @abstractmethod
     def tally(self) -> Tally:
         """The counts as of the last look back."""
+
+
+def tell_air(recorder: Recorder, event: Mapping[str, Any]) -> None:
+    """What a virtual access point saw, in the demo's words."""
+    board, air = Party.BOARD, Party.ACCESS_POINT
+    say, at_s = recorder.say, event["t"] - recorder.began
+    match event["event"]:
+        case "join":
+            say(board, air, f"joins {event['ssid']}", at_s=at_s)
+        case "leave":
+            say(board, air, f"leaves {event['ssid']}", at_s=at_s)
+        case "lookup" if not event["found"]:
+            say(air, board, f"no such name: {event['host']}", ok=False, at_s=at_s)
+        case "open" if event["port"] == _NTP_PORT:
+            say(board, air, "asks for the time, SNTP", at_s=at_s)
+        case "open":
+            say(board, Party.CLOUD, f"TCP to {event['host']}:{event['port']}", at_s=at_s)
