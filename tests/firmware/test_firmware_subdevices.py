@@ -100,8 +100,8 @@ class Named:
     def __init__(self, **hashes):
         for number in ("", "2", "3", "4"):
             setattr(self, "subdevices" + number + "_sha256", None)
-        for name in hashes:
-            setattr(self, name, hashes[name])
+        for name, value in hashes.items():
+            setattr(self, name, value)
 
 
 class TestRecords(unittest.TestCase):
