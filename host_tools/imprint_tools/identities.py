@@ -32,7 +32,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from imprint_tools import attachments, azure_identity
+from imprint_tools import attachments, azure_identity, syntax
 from imprint_tools.errors import IdentityError
 from imprint_tools.paths import firmware_dir
 from imprint_tools.secret import Secret
@@ -137,7 +137,7 @@ def tables() -> Tables:
 def _literals(path: Path) -> dict[str, Any]:
     """The module's tables: its names in capitals, as far as they are literals."""
     found: dict[str, Any] = {}
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    for node in syntax.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and isinstance(target := node.targets[0], ast.Name):
             if target.id.isupper() and not isinstance(node.value, ast.Call):
                 found[target.id] = ast.literal_eval(node.value)

