@@ -22,8 +22,9 @@ IN_BAD_WEATHER = [("nrf91", 3), ("bg95", 2), ("gm02s", 3), ("sara-r5", 2)]
 """What is disturbed with loss, too: each dialect, both modes."""
 WHOLE_IN_BAD_WEATHER = ("bg95", 3)
 _SEED = 4
-_PATIENCE_S = 120.0
-"""For what takes seconds: a request may be given up after half a minute, and a pause follows."""
+_PATIENCE_S = 240.0
+"""A request may be given up after half a minute, and a pause follows. A SARA does not tell that it
+has started anew: where that happens in AT+UPSDA, the command's three minutes pass."""
 
 
 class FirstBoot:
