@@ -25,7 +25,7 @@ _SEED = 4
 _LONG = ("AT+UPSDA=", "AT+USOCO=")
 """A SARA does not tell that it has started anew: where it does so in one of these, the unit waits
 for the three to six minutes that the vendor gives them. Not in a sample."""
-_PATIENCE_S = 400.0
+_PATIENCE_S = 600.0
 """For that; and a request may be given up after half a minute, and a pause follows."""
 
 
