@@ -280,16 +280,29 @@ def test_a_refused_attach_has_its_reason(
     bench.error(code, timeout_s=40)
 
 
-@pytest.mark.parametrize(
-    "burned", [{"modem": "none", "wifi_ssid": "bench"}, {"band": 20}], ids=["no-psk", "band"]
-)
-def test_what_cannot_be_is_said(make_enos_bench: MakeBench, burned: dict[str, object]) -> None:
-    """DTLS by the chip where MicroPython has no pre-shared keys, a band that no command is known
-    for: 224, for a person."""
+def test_what_cannot_be_is_said(make_enos_bench: MakeBench) -> None:
+    """DTLS by the chip where MicroPython has no pre-shared keys: 224, for a person."""
     bench = make_enos_bench()
-    bench.burn(bench.make_identity(**burned))
+    bench.burn(bench.make_identity(modem="none", wifi_ssid="bench"))
     bench.board.power_on()
     bench.halted_with(224)
+
+
+@pytest.mark.parametrize("family", sampled(["nrf91", "sara-r5", "bg95", "gm02s"], 2))
+def test_a_burned_band_is_used(make_enos_bench: MakeBench, family: str) -> None:
+    """A unit whose band is burned holds its modem to it and comes online; after the next power-on
+    of the board the modem is left as it is."""
+    cell = Cell(attach_s=0.1, band=8)
+    bench = make_enos_bench(family=family, modem={"cell": cell}, band=8)
+    bench.board.power_on()
+    bench.online()
+    searched = bench.modem.core.radio.bands.values()
+    assert 1 << 7 in searched
+    said = len(bench.modem.commands)
+    bench.power_cycle()
+    bench.wait("state", s="CONNECT")
+    bench.online()
+    assert not [line for line in bench.modem.commands[said:] if "CFUN" in line]
 
 
 def test_a_burned_pin_opens_the_sim(make_enos_bench: MakeBench) -> None:

@@ -47,6 +47,7 @@ class Common:
     BOOT: "tuple[bytes, ...]" = ()  # whole lines
     URCS: "tuple[bytes, ...]" = (b"+CEREG:", b"+CEDRXP:", b"+CGEV:")  # beginnings
     CID = 1  # of the PDP context
+    band: "int | None" = None  # the only LTE band to be used; None: any
     PSM_SLEEP_KEEPS_SESSION = False
 
     def __init__(self, suite: int = _PSK_AES128_CCM_8) -> None:
