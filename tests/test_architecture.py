@@ -67,6 +67,10 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
         PURE | {"io"},
         BASE | {"imprint.port", "imprint.folder", "imprint.subdevices", "imprint.drivers.*"},
     ),
+    "imprint.net.enos_api": (
+        PURE | {"os"},
+        BASE | {"imprint.port", "imprint.wire.*", "imprint.net.*"},
+    ),
     "imprint.net.enos_session": (
         PURE,
         BASE | {"imprint.port", "imprint.vault", "imprint.wire.*", "imprint.net.*"},
