@@ -253,6 +253,19 @@ def test_another_edges(make_edge: Make) -> None:
     edge.all_online(1)
 
 
+def test_a_report_half_accepted(edge: EdgeBench) -> None:
+    """One of three that are reported was taken out of the topology: the report is parted, the
+    others' values are in the cloud, and that one is put back and logged in again."""
+    powered(edge, 3)
+    edge.cloud.unbind(SUB_PK, "inv-2")
+    before = [edge.device(key)["measurepoints"] for key in ("inv-1", "inv-3")]
+    error = edge.error(522)
+    assert error.data["number"] == 740 and error.data["detail"].startswith("inv-2")
+    edge.wait("reported", acked=True)
+    assert before != [edge.device(key)["measurepoints"] for key in ("inv-1", "inv-3")]
+    edge.all_online(3)
+
+
 def test_unbound_in_the_console(edge: EdgeBench) -> None:
     """A sub-device that was taken out of the topology meanwhile is put there again."""
     powered(edge, 3)

@@ -20,6 +20,7 @@ _ISSUED = ("dyn-1", "dyn-2")
 _BURNED = "static-1"
 WAYS = ("certificate", "secret", "product")
 _SAMPLE = 4
+_BOOT_S = 60.0
 
 
 class EdgeFirstBoot:
@@ -82,8 +83,8 @@ class EdgeFirstBoot:
         self.renew()
         bench.board.cut(number, torn=torn)
         bench.board.power_on()
-        bench.board.wait_for(State.OFF)
         try:
+            bench.board.wait_for(State.OFF, _BOOT_S)
             bench.board.power_on()
             bench.all_online(3)
             bench.reported()

@@ -303,6 +303,17 @@ class EnosCloud(Cloud[_Served]):
             "topology-added", product_key=name[0], device_key=name[1], gateway=list(gateway)
         )
 
+    def unbind(self, product_key: str, device_key: str) -> None:
+        """Take a device out of its gateway's topology, which is not told."""
+
+        def change(served: _Served) -> None:
+            served.hub.mqtt.leave((product_key, device_key), "topology")
+            self._registry.device(product_key, device_key).gateway = None
+            self._registry.save()
+
+        self._console(change)
+        self._log.add("topology-deleted", product_key=product_key, device_key=device_key)
+
     def set_mirror(self, product_key: str, device_key: str, on: bool = True) -> None:
         """Make a device a mirror of another organisation's, which cannot log in."""
 
