@@ -89,7 +89,7 @@ class Fleet:
             (self._offline, self._log_in),
         )
         for kind, (choose, act) in enumerate(acts):
-            chosen = () if kind in self._barred else choose()
+            chosen: "Any" = () if kind in self._barred else choose()
             if chosen:
                 self._try(kind, act, chosen)
                 return True
