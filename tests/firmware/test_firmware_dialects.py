@@ -64,6 +64,14 @@ class TestCommon(unittest.TestCase):
             with raises(ProtocolError, 222):
                 play(setup.imei(), [(b"AT+CGSN=1", info(answer))])
 
+    def test_what_is_no_text(self):
+        """Bytes on the line that are no ASCII do no harm: in a name, in the state of the SIM."""
+        script = ((b"AT+CGMM", info(b"BG95\xff\x80")), (b"AT+CGMR", info(b"R\xc3")))
+        self.assertEqual("BG95?? R?", play(plain().identify(), script))
+        with raises(SetupError, 226) as caught:
+            self.attach((b"AT+CPIN?", info(b"+CPIN: PH-\xfe PIN")))
+        self.assertEqual("PH-? PIN", caught.exception.detail)
+
     def test_signal(self):
         """+CESQ in dBm and dB; 255 is not known."""
         for answer, expected in (
