@@ -54,9 +54,7 @@ class TestCommon(unittest.TestCase):
         """IMEI and ICCID in the forms that modems have; anything else is error 222."""
         setup = plain()
         for answer in (b'+CGSN: "352656100367872"', b"352656100367872"):
-            self.assertEqual(
-                "352656100367872", play(setup.imei(), [(b"AT+CGSN=1", info(answer))])
-            )
+            self.assertEqual("352656100367872", play(setup.imei(), [(b"AT+CGSN=1", info(answer))]))
         for answer in (b"+CCID: 89882390000123456789", b"8988239000012345678F"):
             number = play(status.iccid(setup), [(b"AT+CCID", info(answer))])
             self.assertTrue(number.startswith("8988239000012345678"))
