@@ -22,6 +22,8 @@ import tokenize
 from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import lru_cache
 
+from imprint_tools import syntax
+
 # A constant whose name begins with an underscore leaves nothing behind.
 _LEAVES_NOTHING = {"TYPE_CHECKING": "_TYPE_CHECKING"}
 
@@ -36,7 +38,7 @@ def shorten(sources: Mapping[str, str], *, arguments: bool = True) -> dict[str, 
 
     Raises ValueError: a module inherits from two others whose names differ.
     """
-    trees = {module: list(ast.walk(ast.parse(text))) for module, text in sources.items()}
+    trees = {module: list(ast.walk(syntax.parse(text))) for module, text in sources.items()}
     keywords = {word for tree in trees.values() for word in _keywords(tree)}
     if not arguments:
         keywords |= {word for tree in trees.values() for word in _of_public_functions(tree)}

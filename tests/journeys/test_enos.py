@@ -10,15 +10,12 @@ import pytest
 from enos_bench import DEVICE, DIALECTS, LEAST, EnosBench
 from imprint_tools.localcloud.enos.cloud import EnosConfig
 from imprint_tools.monitor import Event
-from imprint_tools.virtual.devkit import State
-from imprint_tools.virtual.modem.air import Weather
 from imprint_tools.virtual.modem.cellular import Cell, Coverage, Sim
 from imprint_tools.virtual.modem.quirks import Quirks
 from journey_bench import flash_content
 
 MakeBench = Callable[..., EnosBench]
 
-LOSSY = Weather(loss=0.2)
 PIN = "4711"
 
 APPLICATION = b"""
@@ -51,18 +48,6 @@ def test_mode_3_activates_and_reports(make_enos_bench: MakeBench, family: str) -
     assert (shown["activations"], shown["online"]) == (1, True)
     assert set(shown["measurepoints"]) == {"heap_free", "uptime_s"}
     assert "cred_a" in bench.entries()
-    bench.keeps_its_secrets()
-
-
-@pytest.mark.parametrize("family", sampled(DIALECTS, 2))
-def test_mode_2_needs_no_activation(make_enos_bench: MakeBench, family: str) -> None:
-    """A unit with its own secret burned logs in with it, by one handshake."""
-    bench = make_enos_bench(family=family, heap=LEAST.get(family, "64k"))
-    bench.burn(bench.static())
-    bench.board.power_on()
-    bench.online()
-    assert bench.device()["activations"] == 0
-    assert len(bench.sessions()) == 1
     bench.keeps_its_secrets()
 
 
@@ -99,16 +84,6 @@ def test_another_modem_than_the_burned_one_is_refused(make_enos_bench: MakeBench
     bench.board.power_on()
     bench.halted_with(104)
     assert not bench.events("handshake-refused")
-
-
-def test_a_fifth_of_all_datagrams_may_be_lost(make_enos_bench: MakeBench) -> None:
-    """With 20 % loss each way the unit activates, once, and its reports are acknowledged."""
-    bench = make_enos_bench(modem={"weather": LOSSY, "seed": 4})
-    bench.board.power_on()
-    bench.online(timeout_s=90)
-    for _ in range(3):
-        bench.reported(timeout_s=60)
-    assert bench.modem.counts.lost
 
 
 def test_a_command_is_fetched_obeyed_and_answered(make_enos_bench: MakeBench) -> None:
@@ -273,51 +248,6 @@ def test_a_reboot_of_the_modem_is_healed(make_enos_bench: MakeBench) -> None:
     bench.wait("wait")
     bench.online()
     assert len(bench.sessions()) == 2
-
-
-@pytest.mark.parametrize("number", [1, 21, 34])
-def test_a_reboot_at_any_command_is_healed(make_enos_bench: MakeBench, number: int) -> None:
-    """A modem that reboots in the middle of a first boot's dialogues: the unit comes online."""
-    bench = make_enos_bench()
-    bench.modem.order_reboot(number)
-    bench.board.power_on()
-    bench.online(timeout_s=60)
-    assert bench.modem.starts == 2
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("family", DIALECTS)
-def test_a_reboot_at_every_command(make_enos_bench: MakeBench, family: str) -> None:
-    """The same at every command of a first boot, of every family."""
-    bench = make_enos_bench(family=family)
-    bench.board.power_on()
-    bench.online()
-    for number in range(1, len(bench.modem.commands)):
-        bench.new_unit()
-        bench.modem.order_reboot(number)
-        bench.board.power_on()
-        try:
-            bench.online(timeout_s=60)
-        except AssertionError as error:
-            error.add_note(f"{family} rebooted at command {number}")
-            raise
-
-
-def test_a_power_cut_at_any_write_is_healed(make_enos_bench: MakeBench) -> None:
-    """The plug is pulled at flash operations of a first boot: online afterwards, all kept."""
-    bench = make_enos_bench()
-    for number in (1, 3, 5, 8):
-        bench.new_unit()
-        burned = bench.entries()
-        bench.board.cut(number, torn=number % 2 == 1)
-        bench.board.power_on()
-        bench.board.wait_for(State.OFF, timeout_s=30)
-        # A unit that lost the secret which it was just given cannot have it twice: a person
-        # resets the activation, as the error's next step says.
-        bench.cloud.reset_activation(bench.product_key, DEVICE)
-        bench.board.power_on()
-        bench.online()
-        assert burned.items() <= bench.entries().items()
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ class NVS:
 
 
 class Partition:
-    """Part of the flash, and a block device. No method of the device has a jump: see _chip."""
+    """Part of the flash, and a block device."""
 
     TYPE_APP = 0
     TYPE_DATA = 1
