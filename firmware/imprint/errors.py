@@ -821,10 +821,11 @@ Next: enable the device in the console, then power-cycle the unit.
 """
 
 _REPORT_UNANSWERED = const(604)
-"""WeatherError: The broker took the report, but the cloud's reply did not come. It is kept and
-sent again.
+"""WeatherError: The broker took the report, but the cloud's reply did not come; over CoAP: it is
+not JSON, or another message's (`detail`). It is kept and sent again, over CoAP once.
 
-Next: wait; if it repeats, check that the product has a thing model.
+Next: wait; if it repeats, check that the product has a thing model, over CoAP also that `host` is
+the cloud's own.
 """
 
 _DOWNLINK_UNUSABLE = const(605)
