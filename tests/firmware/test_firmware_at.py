@@ -214,5 +214,3 @@ class TestHeap(unittest.TestCase):
 
 def _nothing():
     pass
-
-

@@ -4,7 +4,7 @@ import json
 import unittest
 
 from firmware_support import raises, vectors
-from imprint.clouds import enos_mqtt
+from imprint.clouds import enos_gateway, enos_mqtt
 from imprint.errors import ProtocolError, SetupError, WeatherError
 from imprint.identity import build
 
@@ -94,13 +94,13 @@ class TestLogin(unittest.TestCase):
         self.assertFalse(enos_mqtt.needs_activation(_identity(), None))
 
     def test_refused(self):
-        """Each CONNACK has its error; without a certificate, 5 says first what is likeliest."""
+        """Each CONNACK has its error; 5 says first what is likeliest."""
         cases = ((1, SetupError, 501), (2, SetupError, 501), (4, SetupError, 502))
         for connack, kind, code in cases + ((3, WeatherError, 503), (9, SetupError, 502)):
             error = enos_mqtt.refused(connack, False)
             self.assertEqual((kind, code, connack), (type(error), error.code, error.number))
         self.assertEqual(510, enos_mqtt.refused(5, False).code)
-        self.assertEqual(502, enos_mqtt.refused(5, True).code)
+        self.assertEqual(511, enos_mqtt.refused(5, True).code)
 
 
 class TestActivation(unittest.TestCase):
@@ -150,23 +150,16 @@ class TestRequests(unittest.TestCase):
     def test_post(self):
         """A report is what the vendor's Python SDK sends."""
         expected = vectors("enos")["post"]
-        made = enos_mqtt.measurepoints({"temp": 1.02}, 1548753362502)
-        self.assertEqual(expected, json.loads(enos_mqtt.request(1, *made)))
+        entry = enos_gateway.entry(None, {"temp": 1.02}, 1548753362502)
+        self.assertEqual(expected, json.loads(enos_mqtt.request(1, enos_gateway.POST, entry)))
 
     def test_all(self):
-        """Late points, events, attributes and tags are each at their topic."""
+        """Events, attributes and tags are each at their topic."""
         cases = (
-            (enos_mqtt.measurepoints({"t": {"value": 1, "quality": 9}}, None, True),
-             "thing/measurepoint/resume", {"measurepoints": {"t": {"value": 1, "quality": 9}}}),
             (enos_mqtt.event("alarm", {"level": 2}, 5),
              "thing/event/alarm/post", {"events": {"level": 2}, "time": 5}),
             (enos_mqtt.attributes({"a": 1}), "thing/attribute/update", {"attributes": {"a": 1}}),
-            (enos_mqtt.attributes_wanted([]), "thing/attribute/query", {"attributes": []}),
-            (enos_mqtt.attributes_wanted(["a"], True), "thing/attribute/delete",
-             {"attributes": ["a"]}),
             (enos_mqtt.tags({"k": "v"}), "thing/tag/update", [{"tagKey": "k", "tagValue": "v"}]),
-            (enos_mqtt.tags_wanted(["k"]), "thing/tag/query", {"tags": ["k"]}),
-            (enos_mqtt.tags_wanted(["k"], True), "thing/tag/delete", {"tags": ["k"]}),
         )  # fmt: skip
         for made, tail, params in cases:
             self.assertEqual((tail, params), self._sent(made))

@@ -4,6 +4,7 @@ Needed now and then: it leaves the memory when it has done its part.
 """
 
 import binascii
+import os
 
 from micropython import const
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _BURST_MS = const(10_000)  # calls come faster than a clock of whole seconds goes
 
+_SUPERSEDED = const(4)  # reason of a revocation, RFC 5280
+
 # errors.py
 _TOKEN_EXPIRED = const(446)
 _DEVICE_EXISTS = const(447)
@@ -32,10 +35,12 @@ class Account:
         self.token: "Any" = None  # a Secret
         self.until = 0  # ticks
         self.told_ms = 0
+        self._part_ms = int.from_bytes(os.urandom(2), "big") % 1000
 
     def time_ms(self) -> int:
-        """Now, and never the same twice: the API refuses that."""
-        now_ms = port.unix_ms()
+        """Now, and never the same twice: the API refuses that. Nor, as a rule, what was told in
+        the same second before a reset, or by another edge of this account."""
+        now_ms = port.unix_ms() + self._part_ms
         if 0 <= self.told_ms - now_ms < _BURST_MS:  # else the clock was set, back or on
             now_ms = self.told_ms + 1
         self.told_ms = now_ms
@@ -145,6 +150,11 @@ class Api:
             "first": first,
             "last": last,
         }
+
+    def revoke(self, held: dict) -> None:
+        """End a certificate that has a newer one in its place."""
+        call = self._rest.certificate_revoke(self._identity, held["serial"], _SUPERSEDED)
+        self.call(call)
 
     def _have_token(self) -> None:
         account = self._account

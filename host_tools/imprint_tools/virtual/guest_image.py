@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import tempfile
+import threading
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -56,7 +57,7 @@ def path() -> Path:
     if not target.is_file():
         image = _image(sources, umqtt)
         target.parent.mkdir(parents=True, exist_ok=True)
-        staged = target.with_suffix(f".{os.getpid()}")
+        staged = target.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
         staged.write_bytes(image)
         staged.replace(target)
     return target
