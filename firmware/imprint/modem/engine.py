@@ -362,7 +362,7 @@ class Engine:
         elif kind == _LINE:
             length = self._dialect.raw_after(data)
             if length:
-                self._parser.expect_raw(length)
+                self._parser.expect_raw(length, data.startswith(self._dialect.DIGITS_AFTER))
                 self._raw_at = now
             self._take_line(data, length, now)
         else:

@@ -46,6 +46,7 @@ class Common:
     PROMPT_GAP_MS = 0  # between a prompt and the payload
     BOOT: "tuple[bytes, ...]" = ()  # whole lines
     URCS: "tuple[bytes, ...]" = (b"+CEREG:", b"+CEDRXP:", b"+CGEV:")  # beginnings
+    DIGITS_AFTER = b"\n"  # beginning of a line whose counted run is hexadecimal
     CID = 1  # of the PDP context
     PSM_SLEEP_KEEPS_SESSION = False
 

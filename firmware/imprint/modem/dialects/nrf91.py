@@ -36,9 +36,10 @@ _MODEM_GARBAGE = const(222)
 
 class Dialect(Common):
     NAME = "nrf91"
-    BUFFER = 2112  # 1,024 bytes as hexadecimal: no message of EnOS is longer
+    BUFFER = 1100  # no message of EnOS is longer than 1,024 bytes
     BOOT = (b"Ready",)
     URCS = Common.URCS + (b"Ready", b"#XRECV:", b"#XAPOLL:", b"#XUDPDATA:", b"#XUDPCLI:")
+    DIGITS_AFTER = b"#XRECV:"
     CID = 0
     PSM_SLEEP_KEEPS_SESSION = True
 
@@ -59,9 +60,9 @@ class Dialect(Common):
 
     def parse_urc(self, line: bytes, data: "bytes | None" = None) -> "tuple | None":
         if line.startswith(b"#XRECV:") and data:
-            return self._received(number(fields(line), 0), data, True)
+            return self._received(number(fields(line), 0), data)
         if line.startswith(b"#XUDPDATA:") and data:
-            return self._received(0, data, False)
+            return self._received(0, data)
         if line.startswith(b"#XUDPCLI:") and b"not connected" in line:
             return ("closed", 0)
         if line in self.BOOT:
@@ -94,14 +95,9 @@ class Dialect(Common):
         else:
             yield from maybe(Command(b"AT#XCLOSE=%d" % handle))
 
-    def _received(self, handle: "int | None", data: bytes, hexadecimal: bool) -> "tuple | None":
+    def _received(self, handle: "int | None", data: bytes) -> "tuple | None":
         if handle is None:
             return None
-        if hexadecimal:
-            try:
-                data = binascii.unhexlify(data)
-            except ValueError:
-                return None
         if len(self.inbox) >= 8:
             self.inbox.pop(0)  # datagrams may be lost
         self.inbox.append((handle, data))

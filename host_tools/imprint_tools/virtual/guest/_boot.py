@@ -8,8 +8,8 @@ import io
 import sys
 from __main__ import __dict__ as _globals
 from _chip import call
+from usys import stdout as _out
 
-_out = sys.stdout
 _raw = sys.argv[2] == "1"  # the raw REPL talks, rather than the friendly one
 model = sys.argv[3]
 
