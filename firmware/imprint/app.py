@@ -25,7 +25,6 @@ import sys
 from micropython import const
 
 from imprint import errors, port
-from imprint import onboarding as o
 from imprint.backoff import Backoff
 
 TYPE_CHECKING = const(False)
@@ -68,6 +67,7 @@ _PASSING = (
     "imprint.modem.cme",
     "imprint.net.clock",
     "imprint.net.tls",
+    "imprint.onboarding",
     "imprint.sign",
     "imprint.vault",
 )
@@ -116,17 +116,17 @@ class App:
         """Walk the table until HALT."""
         port.emit("boot", cause=port.reset_cause(), free=gc.mem_free())
         steps = {
-            o.IDENTITY: self._load_identity,
-            o.LINK: self._join,
-            o.CLOCK: self._set_clock,
-            o.REGISTER: self._register,
-            o.CONNECT: self._login,
-            o.ONLINE: self._report,
-            o.WAIT: self._wait,
+            "IDENTITY": self._load_identity,
+            "LINK": self._join,
+            "CLOCK": self._set_clock,
+            "REGISTER": self._register,
+            "CONNECT": self._login,
+            "ONLINE": self._report,
+            "WAIT": self._wait,
         }
         gc.threshold(_GC_THRESHOLD)
-        state = o.IDENTITY
-        while state != o.HALT:
+        state = "IDENTITY"
+        while state != "HALT":
             self.feed()
             gc.collect()
             port.emit("state", s=state, alloc=gc.mem_alloc())
@@ -135,9 +135,9 @@ class App:
             except errors.ImprintError as error:
                 self.close()
                 self._error = error
-                event = o.FAILED if error.retry else o.STOP
+                event = "FAILED" if error.retry else "STOP"
                 port.emit_error(error)
-            state = o.next_state(state, event)
+            state = _module("imprint.onboarding").next_state(state, event)
             _forget(self._passing)
         port.emit("state", s=state)
 
@@ -164,7 +164,8 @@ class App:
         Vault(self.store).store(record)
         self._credential = record
 
-    # One method a state; each returns the event that ends it.
+    # One method a state; each returns the event that ends it, both by their names in onboarding.py,
+    # which is there only to be asked where that leads.
 
     def _load_identity(self) -> str:
         from imprint import identity
@@ -179,11 +180,11 @@ class App:
         self._passing += cloud.PASSING
         session = _module("imprint.net." + cloud.SESSION)
         self._session = session.Session(burned, cloud, self)
-        return o.DONE
+        return "DONE"
 
     def _join(self) -> str:
         self._session.join()
-        return o.DONE
+        return "DONE"
 
     def _set_clock(self) -> str:
         from imprint.vault import Vault
@@ -200,17 +201,17 @@ class App:
         except errors.SetupError as error:  # the vault is damaged: it may register anew
             port.emit_error(error)
             self._credential = None
-        return o.HELD if self._session.fits(self._credential) else o.MISSING
+        return "HELD" if self._session.fits(self._credential) else "MISSING"
 
     def _register(self) -> str:
         record = self._session.register()
         if record is None:
             self._error = None
             port.emit("disabled")
-            return o.NOT_YET
+            return "NOT_YET"
         self.keep(record)
         port.emit("registered")
-        return o.DONE
+        return "DONE"
 
     def _login(self) -> str:
         try:
@@ -226,10 +227,10 @@ class App:
             self.close()
             self._error = error
             port.emit_error(error)
-            return o.ROLLED_BACK
+            return "ROLLED_BACK"
         port.emit("online")
         port.emit("heap", alloc=gc.mem_alloc(), free=gc.mem_free())
-        return o.DONE
+        return "DONE"
 
     def _report(self) -> str:
         while True:
@@ -252,7 +253,7 @@ class App:
                 self._sample_if_due()
                 self._keep()
             port.sleep_ms(min(_IDLE_MS, max(0, port.ticks_diff(until, port.ticks_ms()))))
-        return o.ELAPSED
+        return "ELAPSED"
 
     # What they share.
 
