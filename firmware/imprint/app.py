@@ -164,8 +164,8 @@ class App:
         Vault(self.store).store(record)
         self._credential = record
 
-    # One method a state; each returns the event that ends it, both by their names in onboarding.py,
-    # which is there only to be asked where that leads.
+    # One method a state; each returns the event that ends it. Both have their names from
+    # onboarding.py, which is in memory only to be asked where that leads.
 
     def _load_identity(self) -> str:
         from imprint import identity
