@@ -65,12 +65,21 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "imprint.net": (set(), set()),
     # The edge has sub-devices, what drives them, and a certificate in a vault of its own.
     "imprint.net.enos_fleet": (
-        PURE | {"io"},
-        BASE | {"imprint.port", "imprint.folder", "imprint.subdevices", "imprint.drivers.*"},
+        PURE,
+        BASE | {"imprint.port", "imprint.folder", "imprint.subdevices", "imprint.net.*"},
+    ),
+    "imprint.net.enos_creation": (PURE, BASE | {"imprint.port", "imprint.subdevices"}),
+    "imprint.net.enos_certificate": (
+        PURE,
+        BASE | {"imprint.port", "imprint.vault", "imprint.wire.der"},
+    ),
+    "imprint.net.enos_drivers": (
+        PURE,
+        BASE | {"imprint.port", "imprint.subdevices", "imprint.drivers.*"},
     ),
     "imprint.net.enos_session": (
         PURE,
-        BASE | {"imprint.port", "imprint.vault", "imprint.wire.*", "imprint.net.*"},
+        BASE | {"imprint.port", "imprint.net.*"},
     ),
     # What a kind of journey is made of: its link and its client, for the cloud that it is given.
     "imprint.net.*_session": (

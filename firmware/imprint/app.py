@@ -9,11 +9,16 @@ values) and, as it likes, of
                                       it returns, a dict, else what `read` then says of those
                                       names; a refusal reports nothing
     hear(payload) -> bytes or None    a message from the cloud; the result is sent back
-    method(name: str, value)          Azure's direct methods: what it returns is the answer (200),
-                                      KeyError says that there is no such method (404), ValueError
-                                      and TypeError refuse the value (400)
+    method(name: str, value)          Azure's direct methods, services of an EnOS edge's model:
+                                      what it returns is the answer (200), KeyError says that
+                                      there is no such method (404, EnOS 1101), ValueError and
+                                      TypeError refuse the value (400, EnOS 1200)
     properties(values: dict) -> dict  text to go with the report `values`, for a cloud that routes
                                       by it (Azure)
+    event() -> (name, fields: dict)   what happened since, one at a time, None at the end; goes
+                                      with the next report (EnOS's edge)
+    attributes() -> dict              what describes the unit, and text for who looks for it; told
+    tags() -> dict                    after each login (EnOS's edge)
 """
 
 import binascii
@@ -91,7 +96,7 @@ class App:
         """`feed` is the watchdog's; no wait in here is longer than its patience."""
         self.feed = feed
         self.store = port.NvsStore()
-        application = _application()
+        self.application = application = _application()
         self.read = getattr(application, "read", _vital_signs)
         self.apply = getattr(application, "apply", _refuse)
         self.hear = getattr(application, "hear", _ignore)

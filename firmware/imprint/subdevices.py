@@ -14,11 +14,14 @@ that was being written and no other, and then that sub-device gets its secret an
     name = 12 hex digits of SHA-256(product key "/" device key)
     file = CRC-32(name, all after this) u32   flags u8   CRC-32 of the text u32   secret
 
-Once all that have a secret are in the gateway's topology, a file `bound` says so with the CRC-32
-of the text: while it is missing, or another list's, each is put there (again) before it logs in.
+Once all that have a secret are in the gateway's topology, a file `bound` says so, and who is in
+the list: while it is missing, or another list's, each is put there (again) before it logs in, and
+who was in that list and is in this one no more is taken out.
 
-For two hundred there is a byte of flags and two of offset each in memory; the rest is read when
-it is wanted. The store is outbox.py's.
+    file = CRC-32(all after this) u32   CRC-32 of the text u32   product key "/" device key LF ...
+
+For two hundred there are two bytes of flags and two of offset each in memory; the rest is read
+when it is wanted. The store is outbox.py's.
 """
 
 import binascii
@@ -47,6 +50,7 @@ ONLINE = const(16)
 REFUSED = const(32)  # by the cloud, for good as far as this connection is concerned
 DISABLED = const(64)  # by the cloud
 SILENT = const(128)  # its driver got no answer when it was last polled
+LOST = const(256)  # nor the time before
 _KEPT = const(3)
 _BOUND_FILE = "bound"
 _PARTS = ("subdevices", "subdevices2", "subdevices3", "subdevices4")
@@ -108,15 +112,15 @@ class Subdevices:
         self._product_key = product_key
         self._offsets = array("H")
         self._tables: "list[int]" = []  # offsets
-        self._mark = 0
+        self._mark = binascii.crc32(product_key.encode())
+        self._past = self._seen = 8  # bytes of an older list that are dealt with; 0: all
         self._index()
-        self.flags = bytearray(len(self._offsets))
-        bound = BOUND if self._offsets and store.read(_BOUND_FILE) == self._bound() else 0
+        self.flags = array("H", self._offsets)
+        bound = BOUND if self._bound()[4:8] == struct.pack(">I", self._mark) else 0
         self._settled = bool(bound)
         for at in range(len(self._offsets)):
             record = self._record(at)
-            if record:
-                self.flags[at] = record[0]
+            self.flags[at] = record[0] if record else 0
             if self.has_secret(at):
                 self.flags[at] |= bound
 
@@ -161,7 +165,7 @@ class Subdevices:
             secret = held[1]
         kept = (held[0] | flags | (ISSUED if secret else 0)) & _KEPT
         if (kept, secret) != held:
-            name = self._file(at)
+            name = _file(self.name(at))
             body = struct.pack(">BI", kept, self._mark) + secret
             body = struct.pack(">I", _crc(name, body)) + body
             try:
@@ -176,7 +180,7 @@ class Subdevices:
         """What was issued is of no use any more."""
         if self._record(at):
             try:
-                self._store.remove(self._file(at))
+                self._store.remove(_file(self.name(at)))
             except OSError as error:
                 raise SetupError(_SUBDEVICE_NOT_STORED, self.name(at)[1], error.errno)
         self.flags[at] &= ~(_KEPT | BOUND)
@@ -184,11 +188,42 @@ class Subdevices:
     def settle(self) -> None:
         """All that can be are in the topology: at the next start nobody is put there again."""
         if self._offsets and not self._settled:
+            content = bytearray(struct.pack(">II", 0, self._mark))
+            for at in range(len(self._offsets)):
+                content += ("%s/%s\n" % self.name(at)).encode()
+            content[:4] = struct.pack(">I", binascii.crc32(memoryview(content)[4:]))
             try:
-                self._store.write(_BOUND_FILE, self._bound())
+                self._store.write(_BOUND_FILE, content)
             except OSError:
                 return  # it costs the next start a few requests, and that is all
             self._settled = True
+
+    def departed(self, most: int) -> "list[tuple]":
+        """Up to `most` that were in the list before this one, and are in this one no more."""
+        found: "list[tuple]" = []
+        if self._settled or not self._past:
+            return found
+        content, self._seen = self._bound(), self._past
+        known = {_short(("%s/%s" % self.name(at)).encode()) for at in range(len(self))}
+        while len(found) < most and self._seen < len(content):
+            end = content.find(b"\n", self._seen)
+            key = content[self._seen : end]
+            self._seen = end + 1
+            if _short(key) not in known:
+                product_key, _, device_key = str(key, "utf-8").partition("/")
+                found.append((product_key, device_key))
+        if not found:
+            self._past = 0
+        return found
+
+    def dismiss(self, names: "list[tuple]") -> None:
+        """Those that `departed` gave are out of the topology: what was issued to them goes."""
+        for name in names:
+            try:
+                self._store.remove(_file(name))
+            except OSError:
+                pass  # nothing was issued, or it costs a few bytes
+        self._past = self._seen
 
     def table(self, name: str) -> "list[str]":
         """The words of that table's line behind its name: driver and points."""
@@ -240,15 +275,16 @@ class Subdevices:
         return (product_key, device_key) if slash else (self._product_key, key)
 
     def _bound(self) -> bytes:
-        return struct.pack(">I", self._mark)
-
-    def _file(self, at: int) -> str:
-        digest = hashlib.sha256("/".join(self.name(at)).encode()).digest()
-        return binascii.hexlify(digest[:6]).decode()
+        # The file of that name, where it is whole.
+        content = self._store.read(_BOUND_FILE) if self._offsets else None
+        if content is None or len(content) < 8:
+            return b""
+        whole = binascii.crc32(memoryview(content)[4:]) == struct.unpack(">I", content[:4])[0]
+        return content if whole else b""
 
     def _record(self, at: int) -> tuple | None:
         # (flags, secret) of a whole record.
-        name = self._file(at)
+        name = _file(self.name(at))
         content = self._store.read(name)
         if content is None:
             return None
@@ -259,6 +295,15 @@ class Subdevices:
         if mark != self._mark:
             flags &= ~DELETED
         return flags & _KEPT, content[9:]
+
+
+def _file(name: tuple) -> str:
+    digest = hashlib.sha256("/".join(name).encode()).digest()
+    return binascii.hexlify(digest[:6]).decode()
+
+
+def _short(key: bytes) -> int:
+    return binascii.crc32(key) >> 2  # a number that takes no room of its own
 
 
 def _crc(name: str, body: bytes) -> int:

@@ -5,7 +5,7 @@
     baudrate = 9600
 
     [tables.inverter]
-    driver = "modbus"              # or "simulated"
+    driver = "modbus"              # or "simulated"; one of your own also has `own = true`
     points = ["power:i:30775:s32:0.1", "energy:i:30529:u32"]
 
     [[subdevices]]
@@ -43,6 +43,8 @@ _SECRET = re.compile(r"[A-Za-z0-9]{1,64}")
 _UART = {"id", "baudrate", "bits", "parity", "stop", "tx", "rx", "rts", "cts", "flow", "invert"}
 
 _IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_-]{0,127}"
+_MODULE = re.compile(r"[a-z_][a-z0-9_]{0,31}")
+_OWN_POINT = re.compile(r"[!-~]+")
 _NUMBER = r"-?[0-9]+(?:\.[0-9]+)?(?:e-?[0-9]+)?"
 _POINTS: Mapping[str, re.Pattern[str]] = {
     "modbus": re.compile(
@@ -118,12 +120,20 @@ def _bus(bus: Any, path: Path) -> str:
 def _table_line(name: str, table: Any, path: Path) -> str:
     driver = table.get("driver") if isinstance(table, dict) else None
     points = table.get("points") if isinstance(table, dict) else None
-    if not _TABLE.fullmatch(name) or not isinstance(driver, str) or driver not in _POINTS:
-        raise IdentityError(f"{path}: table {name!r} has no driver of {', '.join(_POINTS)}")
+    if not _TABLE.fullmatch(name) or not isinstance(driver, str):
+        raise IdentityError(f"{path}: table {name!r} has no driver")
+    form = _POINTS.get(driver)
+    if form is None and table.get("own") is True and _MODULE.fullmatch(driver):
+        form = _OWN_POINT
+    if form is None:
+        raise IdentityError(
+            f"{path}: table {name!r} has no driver of {', '.join(_POINTS)}",
+            next_step="Name your own one, a module of imprint.drivers, with own = true.",
+        )
     if not isinstance(points, list) or not points:
         raise IdentityError(f"{path}: table {name!r} has no points")
     for point in points:
-        if not isinstance(point, str) or not _POINTS[driver].fullmatch(point):
+        if not isinstance(point, str) or not form.fullmatch(point):
             raise IdentityError(f"{path}: {point!r} is no point of the driver {driver}")
     return " ".join([f"!{name}", driver, *points])
 

@@ -4,7 +4,7 @@ asked; the same over a real connection is in tests/journeys."""
 import json
 import unittest
 
-from firmware_support import MemoryFolder
+from firmware_support import MemoryFolder, raises
 from imprint import port
 from imprint.clouds import enos_gateway
 from imprint.drivers import simulated
@@ -48,18 +48,31 @@ class Cloud:
         self.bound = set(bound)
         self.asked = []  # (tail, device keys)
         self.odd = None  # what stands before the first name of a reply
+        self.described = {}  # device key: what its driver says of it
+        self.absent = ()  # who may not be taken out of the topology, since he is not there
 
     def can_wait(self, error):
         return False
 
+    def describe(self, say, name):
+        self.described[name[1]] = say("attributes")
+
     def ask(self, tail, params):
         said = json.loads(params)
+        if tail == "thing/topo/delete" and [e for e in said if e["deviceKey"] in self.absent]:
+            self.asked.append((tail, "refused"))
+            return 740, "", None
         if isinstance(said, dict):
             said = said.get("subDevices", [said])
         keys = [entry["deviceKey"] for entry in said]
         self.asked.append((tail, keys))
         if tail == "thing/device/register":
             return 200, "", [self._device(key, "Made1") for key in keys]
+        if tail == "thing/topo/delete":
+            self.bound.difference_update(keys)
+            return 200, "", None
+        if tail == "combine/logout":
+            return 200, "", None
         if tail == "thing/topo/add":
             self.bound.update(keys)
             return 200, "", None
@@ -79,6 +92,19 @@ class Silent:
     def poll(self, address):
         Silent.clock += 3000
         raise WeatherError(250, "slave %d" % address)
+
+
+class Talking:
+    """A driver with something to say; an event at address 2."""
+
+    def poll(self, address):
+        return {"power": address}
+
+    def attributes(self, address):
+        return {"serial": address}
+
+    def event(self, address):
+        return ("alarm", {"level": 3}) if address == 2 else None
 
 
 class TestFleet(unittest.TestCase):
@@ -136,6 +162,85 @@ class TestFleet(unittest.TestCase):
         self.assertEqual(["b-1", "b-2", "c-1", "b-3"], cloud.asked[-1][1])
         self.assertEqual(2, len(cloud.asked))
 
+    def test_left_the_list(self):
+        """Who is in the list no more is taken out of the topology, and what was issued to it
+        goes; whoever was out already is no obstacle, and the next start asks nobody again."""
+        self._online(Cloud())
+        issued = [name for name in self.folder.content if b"Made1" in self.folder.content[name]]
+        self.unit.store["subdevices"] = _LIST[: _LIST.index(b"b-1")] + b"d-1 sim 4 Secret4\n"
+        cloud = Cloud(["b-1", "b-2", "c-1"])
+        cloud.absent = ("b-2",)
+        self._online(cloud)
+        self.assertEqual({"d-1"}, cloud.bound - {"b-2"})
+        delete = "thing/topo/delete"
+        self.assertEqual(
+            [(delete, "refused"), (delete, ["b-1"]), (delete, "refused"), (delete, ["c-1"])],
+            cloud.asked[:4],
+        )
+        self.assertEqual(1, len(issued))
+        self.assertFalse(issued[0] in self.folder.content)
+        cloud = Cloud(["d-1"])
+        self._online(cloud)
+        self.assertEqual([("combine/login", ["d-1"])], cloud.asked)
+
+    def test_left_the_list_at_a_bad_time(self):
+        """What the cloud has not acknowledged is asked for again at the next start."""
+
+        def down(tail, params):
+            raise WeatherError(304)
+
+        self._online(Cloud())
+        self.unit.store["subdevices"] = _LIST[: _LIST.index(b"c-1")]
+        cloud = Cloud()
+        cloud.ask = down
+        with raises(WeatherError, 304):
+            self._online(cloud)
+        cloud = Cloud(["b-1", "b-2", "c-1"])
+        self._online(cloud)
+        self.assertEqual(("thing/topo/delete", ["c-1"]), cloud.asked[0])
+
+    def test_lost(self):
+        """Who is silent in two rounds is logged out, and online again once it has answered."""
+        cloud = Cloud()
+        fleet = self._online(cloud)
+        answers, driver = fleet.drivers.made.get("sim"), Silent()
+        for left in (3, 3, 0):
+            self.assertEqual(left, fleet.table.count(enos_fleet.s.ONLINE))
+            fleet.drivers.made["sim"] = driver
+            fleet.next_round()
+            self.assertEqual([], fleet.entries(2560, True))
+            while fleet.step():
+                pass
+        self.assertEqual(
+            [("combine/logout", [key]) for key in ("b-1", "b-2", "c-1")], cloud.asked[-3:]
+        )
+        fleet.drivers.made["sim"] = answers
+        fleet.next_round()
+        self.assertEqual([], fleet.entries(2560, True))  # not before it is online
+        while fleet.step():
+            pass
+        self.assertEqual(("combine/login/batch", ["b-1", "b-2", "c-1"]), cloud.asked[-1])
+        fleet.next_round()
+        self.assertEqual(3, len(fleet.entries(2560, True)))
+
+    def test_said_by_a_driver(self):
+        """A driver's attributes are asked for at each login, its events with the values."""
+        cloud = Cloud()
+        fleet = enos_fleet.Fleet(cloud, self.unit)
+        fleet.drivers.made["sim"] = Talking()
+        fleet.rise()
+        while fleet.step():
+            pass
+        expected = {"b-1": {"serial": 1}, "b-2": {"serial": 2}, "c-1": {"serial": 3}}
+        self.assertEqual(expected, cloud.described)
+        fleet.next_round()
+        found = fleet.entries(2560, True)
+        events, rest = enos_gateway.happened(b"\n".join(found))
+        self.assertEqual(4, len(found))
+        self.assertEqual(3, len(enos_gateway.parts(rest)))
+        self.assertEqual((("subPK", "b-2"), "thing/event/alarm/post"), events[0][:2])
+        self.assertEqual({"level": 3}, json.loads(events[0][2])["events"])
+
     def test_unbound_meanwhile(self):
         """Who was taken out of the topology is put there again, once, and logged in."""
         self._online(Cloud())
@@ -168,14 +273,14 @@ class TestFleet(unittest.TestCase):
         fleet = self._online(Cloud())
         Silent.clock = 0
         port.ticks_ms = lambda: Silent.clock
-        fleet._drivers["sim"] = Silent()
+        fleet.drivers.made["sim"] = Silent()
         fleet.next_round()
         self.assertEqual([], fleet.entries(2560, True))
         self.assertFalse(fleet.round_done)
         self.assertEqual(6000, Silent.clock)
         self.assertEqual([], fleet.entries(2560, True))
         self.assertTrue(fleet.round_done)
-        fleet._drivers["sim"] = simulated.Driver(["power:5000:400"], {}, self.unit.feed)
+        fleet.drivers.made["sim"] = simulated.Driver(["power:5000:400"], {}, self.unit.feed)
         fleet.next_round()
         self.assertEqual(3, len(fleet.entries(2560, True)))
 

@@ -4,7 +4,7 @@ import json
 import unittest
 
 from firmware_support import raises, vectors
-from imprint.clouds import enos_mqtt
+from imprint.clouds import enos_gateway, enos_mqtt
 from imprint.errors import ProtocolError, SetupError, WeatherError
 from imprint.identity import build
 
@@ -150,23 +150,16 @@ class TestRequests(unittest.TestCase):
     def test_post(self):
         """A report is what the vendor's Python SDK sends."""
         expected = vectors("enos")["post"]
-        made = enos_mqtt.measurepoints({"temp": 1.02}, 1548753362502)
-        self.assertEqual(expected, json.loads(enos_mqtt.request(1, *made)))
+        entry = enos_gateway.entry(None, {"temp": 1.02}, 1548753362502)
+        self.assertEqual(expected, json.loads(enos_mqtt.request(1, enos_gateway.POST, entry)))
 
     def test_all(self):
-        """Late points, events, attributes and tags are each at their topic."""
+        """Events, attributes and tags are each at their topic."""
         cases = (
-            (enos_mqtt.measurepoints({"t": {"value": 1, "quality": 9}}, None, True),
-             "thing/measurepoint/resume", {"measurepoints": {"t": {"value": 1, "quality": 9}}}),
             (enos_mqtt.event("alarm", {"level": 2}, 5),
              "thing/event/alarm/post", {"events": {"level": 2}, "time": 5}),
             (enos_mqtt.attributes({"a": 1}), "thing/attribute/update", {"attributes": {"a": 1}}),
-            (enos_mqtt.attributes_wanted([]), "thing/attribute/query", {"attributes": []}),
-            (enos_mqtt.attributes_wanted(["a"], True), "thing/attribute/delete",
-             {"attributes": ["a"]}),
             (enos_mqtt.tags({"k": "v"}), "thing/tag/update", [{"tagKey": "k", "tagValue": "v"}]),
-            (enos_mqtt.tags_wanted(["k"]), "thing/tag/query", {"tags": ["k"]}),
-            (enos_mqtt.tags_wanted(["k"], True), "thing/tag/delete", {"tags": ["k"]}),
         )  # fmt: skip
         for made, tail, params in cases:
             self.assertEqual((tail, params), self._sent(made))

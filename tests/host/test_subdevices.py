@@ -88,6 +88,8 @@ def test_the_board_takes_it() -> None:
         ({"subdevices": [{"device_key": "a", "table": "sim", "adress": 1}]}, "unknown field"),
         ({"subdevices": [{"device_key": "a", "table": "sim"}] * 2}, "already"),
         ({"tables": {"sim": {"driver": "magic", "points": ["t"]}}}, "driver"),
+        ({"tables": {"sim": {"driver": "../x", "own": True, "points": ["t"]}}}, "driver"),
+        ({"tables": {"sim": {"driver": "mine", "own": True, "points": ["a b"]}}}, "no point"),
         ({"tables": {"sim": {"driver": "simulated", "points": ["t"]}}}, "no point"),
         ({"tables": {"sim": {"driver": "modbus", "points": ["t:c:1:u16"]}}}, "no point"),
         ({"bus": {"baud": 9600}}, "bus has no 'baud'"),
@@ -98,6 +100,12 @@ def test_refused(change: dict[str, Any], said: str) -> None:
     """Each rule has its message."""
     with pytest.raises(IdentityError, match=said):
         compiled(document() | change)
+
+
+def test_own_driver() -> None:
+    """A driver of one's own has its own words."""
+    table = {"driver": "mine", "own": True, "points": ["any/thing?"]}
+    assert compiled(document() | {"tables": {"sim": table}}).startswith(b"!sim mine any/thing?\n")
 
 
 def test_a_long_list(tmp_path: Path) -> None:

@@ -112,10 +112,13 @@ class UnitBench:
         part = nvs.NvsPartition(nvs.BytesRegion(self.read()[KIND.nvs.offset : KIND.nvs.end]))
         return {e.key: e.value for e in part.entries() if isinstance(e.value, bytes)}
 
+    def files(self) -> dict[str, bytes]:
+        """What the file system holds, by path."""
+        return dict(image.unpack_vfs(self.read()[KIND.vfs.offset : KIND.vfs.end]))
+
     def outbox(self) -> set[int]:
         """The ids of the reports that wait in flash (see `_keep` in firmware/imprint/app.py)."""
-        files = image.unpack_vfs(self.read()[KIND.vfs.offset : KIND.vfs.end])
-        kept = [data for path, data in files.items() if path.startswith("outbox/")]
+        kept = [data for path, data in self.files().items() if path.startswith("outbox/")]
         return {int(json.loads(data[data.index(b"{") :])["id"]) for data in kept if b"{" in data}
 
     def power_cycle(self) -> None:

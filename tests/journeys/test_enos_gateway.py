@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 from edge_bench import FREE, GATEWAY_DK, GATEWAY_PK, SUB_PK, EdgeBench, listed
-from imprint_tools import inject
+from imprint_tools import image, inject
 from imprint_tools.localcloud.enos.cloud import EnosConfig, Inferred
 from imprint_tools.localcloud.enos.config import EnosLimits
 from imprint_tools.localcloud.enos.records import GATEWAY
 from imprint_tools.repl import Repl
-from journey_bench import PASSWORD
+from journey_bench import KIND, PASSWORD
 
 KEYS = ("inv-1", "inv-2", "inv-3")
 
@@ -161,6 +161,8 @@ def test_certificate_renewed(make_edge: Make) -> None:
     edge.power_cycle()
     edge.all_online(3)
     assert len([e for e in edge.events("api") if e.get("action") == "renew"]) == 1
+    (ended,) = [e for e in edge.events("api") if e.get("action") == "revoke"]
+    assert ended["code"] == 0, "the one before it is good no more"
 
 
 def test_certificate_not_renewed_yet(make_edge: Make) -> None:
@@ -236,6 +238,35 @@ def test_deleted(edge: EdgeBench) -> None:
     edge.power_cycle()
     edge.all_online(2)
     edge.reported()
+
+
+def relist(edge: EdgeBench, *keys: str) -> None:
+    """Burn the identity anew with these sub-devices; the file system stays as it is."""
+    edge.list["subdevices"] = listed(*keys)
+    identity = edge.make_identity()
+    edge.write(image.build_nvs(identity.entries(), KIND.nvs.size), KIND.nvs.offset)
+
+
+def test_left_the_list(edge: EdgeBench) -> None:
+    """Who is in the list no more is taken out of the topology, and its secret off the board; the
+    power may fail meanwhile."""
+    powered(edge, 3)
+    relist(edge, "inv-1", "inv-4")
+    edge.board.power_on()
+    topic = f"/sys/{GATEWAY_PK}/{GATEWAY_DK}/thing/topo/delete"
+    edge.cloud.event_log.wait("publish", topic=topic, timeout_s=30)
+    edge.power_cycle()
+    edge.all_online(2)
+    assert edge.online_keys() == {"inv-1", "inv-4"}
+    assert [edge.device(key)["gateway"] for key in ("inv-2", "inv-3")] == [None, None]
+    asked = len(requests(edge, "thing/topo/delete"))
+    edge.power_cycle()
+    edge.all_online(2)
+    edge.reported()
+    assert len(requests(edge, "thing/topo/delete")) == asked
+    edge.board.power_off()
+    kept = [name for name in edge.files() if name.startswith("subdevices/")]
+    assert len(kept) == 3, "two secrets, and who is bound"
 
 
 @pytest.mark.parametrize(
@@ -486,17 +517,9 @@ def test_torn_record(edge: EdgeBench) -> None:
 
 
 def damage(edge: EdgeBench) -> None:
-    """Turn a bit of one record's secret in the file system, as wear does."""
+    """Tear one record in the file system."""
     secret = edge.cloud.device_secret(SUB_PK, "inv-2").reveal()
-    content = edge.read()
-    # LittleFS keeps a small file inside of its folder's own block: all copies of it.
-    at = content.find(secret)
-    assert at >= 0
-    # Its folder's block has a checksum as well; so the record is written anew, torn.
-    from imprint_tools import image
-    from journey_bench import KIND
-
-    files = dict(image.unpack_vfs(content[KIND.vfs.offset : KIND.vfs.end]))
+    files = edge.files()
     name = next(n for n, data in files.items() if n.startswith("subdevices/") and secret in data)
     files[name] = files[name][:-3]
     edge.write(image.pack_vfs(files, KIND.vfs.size), KIND.vfs.offset)

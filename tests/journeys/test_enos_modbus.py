@@ -87,15 +87,16 @@ def test_commanded(line: Line) -> None:
     ids=str,
 )
 def test_bad_slave(line: Line, fault: dict[str, Any], code: int) -> None:
-    """A slave that is silent, slow, garbled or exceptional is named once; the others report, and
-    so does this one when it is well again."""
+    """A slave that is silent, slow, garbled or exceptional is named once, and offline when it is
+    so again; the others report, and so does this one when it is well."""
     for name, value in fault.items():
         setattr(line.bus.slaves[2], name, value)
     line.board.power_on()
     error = line.error(code)
     assert error.data["detail"].startswith("inv-2: slave 2")
+    line.wait("subdevices", online=2)
     line.reports(2)
-    assert len(line.online_keys()) == 3
+    assert line.online_keys() == {"inv-1", "inv-3"}
     assert line.latest("inv-1")["power"] == 1000 and line.latest("inv-3")["power"] == 3000
     assert not line.latest("inv-2")
     told = [i for i in line.items if getattr(i, "name", "") == "error"]
@@ -103,5 +104,6 @@ def test_bad_slave(line: Line, fault: dict[str, Any], code: int) -> None:
     for name in fault:
         setattr(line.bus.slaves[2], name, getattr(Slave(), name))
     line.wait("subdevice", key="inv-2", to="answers")
+    line.all_online(3)
     line.reports(3)
     assert line.latest("inv-2")["power"] == 2000

@@ -32,6 +32,8 @@ HUB = mqtt  # what the edge says of itself
 PASSING = (  # needed while devices are created or a certificate is due: see app
     "imprint.clouds.enos_rest",
     "imprint.net.enos_api",
+    "imprint.net.enos_certificate",
+    "imprint.net.enos_creation",
     "imprint.net.http_client",
     "imprint.wire.der",
     "imprint.wire.http",
@@ -43,14 +45,16 @@ LOGOUT = "combine/logout"
 TOPOLOGY_ADD = "thing/topo/add"
 TOPOLOGY_DELETE = "thing/topo/delete"
 REGISTER = "thing/device/register"
-POST_BATCH = "thing/measurepoint/post/batch"
-RESUME_BATCH = "thing/measurepoint/resume/batch"
+POST = "thing/measurepoint/post"
+RESUME = "thing/measurepoint/resume"
+BATCH = "/batch"  # behind one of these
 
 # Beside `params` of a batch. A late one may be of sub-devices that are not online at the moment.
 LATE = b',"allowOfflineSubDevice":true,"skipInvalidMeasurepoints":true'
 NOW = b',"skipInvalidMeasurepoints":true'
 
 _METHOD = "sha256"
+_EVENT = b"!"  # begins an event among a report's entries
 
 # What a reply has to fit into; more would be thrown away unread. Per sub-device, beside its names:
 # asset id, secret, and JSON's own.
@@ -172,13 +176,38 @@ def entry(name: "tuple | None", values: dict, time_ms: int) -> bytes:
     return canonical.dumps(found)
 
 
+def happening(name: "tuple | None", event: tuple, time_ms: int) -> bytes:
+    """An event, (identifier, fields), of that sub-device or of the edge itself; for the same body.
+    TypeError, ValueError as of `entry`."""
+    event_id, fields = event
+    found = {"event": event_id, "fields": fields, "time": time_ms}
+    if name:
+        found["productKey"], found["deviceKey"] = name
+    return _EVENT + canonical.dumps(found)
+
+
+def happened(body: bytes) -> tuple:
+    """([(name, tail of the topic, params)] of the events in a body, the body without them)."""
+    if body[:1] != _EVENT and b"\n" + _EVENT not in body:
+        return (), body
+    events, entries = [], []
+    for part in body.split(b"\n"):
+        if part[:1] != _EVENT:
+            entries.append(part)
+            continue
+        found = canonical.loads(part[1:], len(part))
+        name = (found.get("productKey"), found.get("deviceKey"))
+        events.append((name,) + mqtt.event(found["event"], found["fields"], found["time"]))
+    return events, b"\n".join(entries)
+
+
 def parts(body: bytes) -> "list[bytes]":
     """The entries of a body that was joined with b"\\n"."""
     return body.split(b"\n")
 
 
 def params(body: bytes) -> bytes:
-    """The params of POST_BATCH or RESUME_BATCH out of such a body."""
+    """The params of a batch out of such a body."""
     return b"[" + body.replace(b"\n", b",") + b"]"
 
 

@@ -165,9 +165,11 @@ def issued(value: "Any", most: int = _ISSUED_MAX) -> str:
 # --- What we say
 
 
-def topic(identity: "Identity", tail: str) -> bytes:
-    """A topic of this unit's own; `tail` such as `thing/measurepoint/post`."""
-    return ("/sys/%s/%s/%s" % (identity.product_key, identity.device_key, tail)).encode()
+def topic(identity: "Identity", tail: str, name: "tuple | None" = None) -> bytes:
+    """A topic of this unit's own, or of the sub-device `name`, (product key, device key); `tail`
+    such as `thing/measurepoint/post`."""
+    product_key, device_key = name or (identity.product_key, identity.device_key)
+    return ("/sys/%s/%s/%s" % (product_key, device_key, tail)).encode()
 
 
 def session_topic(identity: "Identity", tail: str) -> bytes:
@@ -184,16 +186,9 @@ def request(msg_id: int, tail: str, params: bytes, more: bytes = b"") -> bytes:
 # Each gives (tail of the topic, params). TypeError, ValueError: a value that JSON has no form for.
 
 
-def measurepoints(values: dict, time_ms: int | None = None, late: bool = False) -> tuple:
-    """Values, each bare or as {"value", "quality": 0 to 9}. Without a time the cloud's counts;
-    what is `late` does not become the latest value."""
-    params = _with_time({"measurepoints": values}, time_ms)
-    return "thing/measurepoint/" + ("resume" if late else "post"), canonical.dumps(params)
-
-
-def event(event_id: str, fields: dict, time_ms: int | None = None) -> tuple:
+def event(event_id: str, fields: dict, time_ms: int) -> tuple:
     """An event of the thing model."""
-    params = _with_time({"events": fields}, time_ms)
+    params = {"events": fields, "time": time_ms}
     return "thing/event/%s/post" % event_id, canonical.dumps(params)
 
 
@@ -202,21 +197,10 @@ def attributes(values: dict) -> tuple:
     return "thing/attribute/update", canonical.dumps({"attributes": values})
 
 
-def attributes_wanted(names: list, delete: bool = False) -> tuple:
-    """Ask for attributes, for all where none is named, or delete them."""
-    tail = "thing/attribute/" + ("delete" if delete else "query")
-    return tail, canonical.dumps({"attributes": names})
-
-
 def tags(values: dict) -> tuple:
     """Set tags: at most 100, keys of 50 and values of 200 characters."""
     pairs = [{"tagKey": name, "tagValue": values[name]} for name in sorted(values)]
     return "thing/tag/update", canonical.dumps(pairs)
-
-
-def tags_wanted(names: list, delete: bool = False) -> tuple:
-    """Ask for tags, or delete them."""
-    return "thing/tag/" + ("delete" if delete else "query"), canonical.dumps({"tags": names})
 
 
 def answer(msg_id: str, code: int = 200, data: dict | None = None) -> bytes:
@@ -316,9 +300,3 @@ def _state(msg_id: str, verb: str, params: "Any") -> tuple:
 def _echo(message: dict) -> str:
     found = message.get("id")
     return found[:64] if isinstance(found, str) else ""
-
-
-def _with_time(params: dict, time_ms: int | None) -> dict:
-    if time_ms is not None:
-        params["time"] = time_ms
-    return params

@@ -12,4 +12,11 @@ It is a module of this package with a class `Driver`:
                                    do a service of the thing model, "set" for measurepoints, and
                                    give its outputs; KeyError: it has no such thing, ValueError and
                                    TypeError: the parameters are odd
+
+and, as it likes,
+
+    event(address)                 what happened at a device since, when it has just been polled:
+                                   (identifier, fields) of the thing model, or None
+    attributes(address) -> dict    what describes it; asked for when it has come online
+    tags(address) -> dict          the same
 """

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _BURST_MS = const(10_000)  # calls come faster than a clock of whole seconds goes
 
+_SUPERSEDED = const(4)  # reason of a revocation, RFC 5280
+
 # errors.py
 _TOKEN_EXPIRED = const(446)
 _DEVICE_EXISTS = const(447)
@@ -145,6 +147,11 @@ class Api:
             "first": first,
             "last": last,
         }
+
+    def revoke(self, held: dict) -> None:
+        """End a certificate that has a newer one in its place."""
+        call = self._rest.certificate_revoke(self._identity, held["serial"], _SUPERSEDED)
+        self.call(call)
 
     def _have_token(self) -> None:
         account = self._account

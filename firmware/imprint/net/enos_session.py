@@ -10,7 +10,7 @@ import binascii
 from micropython import const
 
 from imprint import port
-from imprint.errors import ImprintError, SetupError, WeatherError
+from imprint.errors import ImprintError, WeatherError
 from imprint.net.mqtt_session import MqttSession
 
 TYPE_CHECKING = const(False)
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _REPLY_MS = const(15_000)  # from PUBACK to the cloud's own reply
 _BODY_MAX = const(2560)  # bytes of one report's entries
+_EVENTS_MAX = const(8)  # of the edge's own in one report
 _ACTIVATION_MS = const(15_000)
 _LOOK_MS = const(3_600_000)  # between two looks at the certificate's dates
 
@@ -28,8 +29,6 @@ _LOOK_MS = const(3_600_000)  # between two looks at the certificate's dates
 _APART_MS = const(1_100)
 _WINDOW_MS = const(125_000)
 _CONNECTS = const(4)
-
-_CERTIFICATE = ("cert_a", "cert_b")  # its vault's keys
 
 # errors.py
 _CONNECTION_LOST = const(304)
@@ -48,7 +47,7 @@ class Session(MqttSession):
         from imprint.net.enos_fleet import Fleet
 
         self._account: "Any" = None  # of the API: what outlives a call
-        self._api_failed = False
+        self.api_failed = False
         self._certificate: "dict | None" = None  # the record of the one in use
         self._looked_at = port.ticks_ms()
         self._connects: "list[int]" = []  # ticks of the last four
@@ -96,6 +95,7 @@ class Session(MqttSession):
         for topic in (hub.topic(self.identity, "thing/#"), hub.session_topic(self.identity, "#")):
             self.unit.feed()
             self.client.subscribe(topic, 1)
+        self.describe(self._say)
         self._first = -1
 
     def rest_ms(self) -> int:
@@ -130,28 +130,17 @@ class Session(MqttSession):
 
     def can_wait(self, error: ImprintError) -> bool:
         """Whether that passing fault leaves the MQTT connection as it is."""
-        failed, self._api_failed = self._api_failed, False
+        failed, self.api_failed = self.api_failed, False
         return failed or error.code == _SUBDEVICE_DEFERRED
 
     def _certify(self) -> None:
-        """Have a certificate of our own, where one is to be applied for, that is good for a while
-        longer."""
+        # Have a certificate of our own, where one is to be applied for, good for a while longer.
         if self.identity.certificate != "apply":
             return
-        from imprint.net import tls
-        from imprint.vault import Vault
+        from imprint.net import enos_certificate, tls
 
-        vault = Vault(self.unit.store, _CERTIFICATE)
-        try:
-            held = vault.load()
-        except SetupError as error:  # the vault is damaged: another one is applied for
-            port.emit_error(error)
-            held = None
-        if held and not self._is_ours(held):
-            held = None
-        record, now_s = held, port.unix_ms() // 1000
-        if not held or _due(held, now_s):
-            record = self._issue(vault, held if held and now_s < held["last"] else None) or held
+        record = enos_certificate.ensure(self)
+        del enos_certificate  # else it would stay
         if record and record != self._certificate:
             store = self.unit.store
             self._certificate = record
@@ -161,34 +150,6 @@ class Session(MqttSession):
                 binascii.a2b_base64(record["cert"]),
                 store.get("client_key"),
             )
-
-    def _is_ours(self, held: dict) -> bool:
-        # Not of an earlier identity of this board, whose key is gone.
-        from imprint.wire import der
-
-        burned = self.identity
-        if (held["product_key"], held["device_key"]) != (burned.product_key, burned.device_key):
-            return False
-        try:
-            request = self.unit.store.get("client_csr") or b""
-            return der.is_for(binascii.a2b_base64(held["cert"]), request)
-        except (ValueError, IndexError):
-            return False
-
-    def _issue(self, vault: "Any", held: "dict | None") -> "dict | None":
-        # A new certificate, stored; None where the old one, which is good yet, has to do for now.
-        try:
-            with self.api() as api:
-                record = api.certificate(self.unit.store.get("client_csr") or b"", held)
-        except ImprintError as error:
-            if not held or error.code == _CLOCK_SKEWED:
-                raise
-            self._api_failed = False  # told here
-            port.emit_error(error)
-            return None
-        vault.store(record)
-        port.emit("certified", renewed=held is not None, last=record["last"])
-        return record
 
     # --- Reports
 
@@ -200,6 +161,11 @@ class Session(MqttSession):
             fleet.next_round()
             self._round_at = port.ticks_ms()
             parts.append(self.cloud.entry(None, values, port.unix_ms()))
+            for _ in range(_EVENTS_MAX):
+                event = self._say("event")
+                if not event:
+                    break
+                parts.append(self.cloud.happening(None, event, port.unix_ms()))
         online = self.client is not None
         if self._first < 0 and online:
             self._first = number
@@ -213,31 +179,64 @@ class Session(MqttSession):
     def send(self, number: int, payload: bytes, again: bool) -> "ImprintError | None":
         """`again` sets DUP: it was sent before, in this session or an earlier one."""
         cloud, late = self.cloud, self._first < 0 or number < self._first
-        tail = cloud.RESUME_BATCH if late else cloud.POST_BATCH
-        more = cloud.LATE if late else cloud.NOW
-        code, text, _ = self.ask(tail, cloud.params(payload), more, number, again)
-        if code == 200:
+        events, payload = cloud.happened(payload)
+        for name, tail, params in events:
+            self.unit.feed()
+            while name[1] and self.fleet.step():  # it has to be online for that
+                self.unit.feed()
+            refusal = self._judged(name, *self.ask(tail, params, name=name)[:2])
+            if refusal:
+                return refusal
+        if not payload:
             return None
+        tail = cloud.RESUME if late else cloud.POST
+        if b"\n" not in payload and cloud.of_whom(payload)[1] is None:
+            code, text, _ = self.ask(tail, payload, b"", number, again)
+            return cloud.HUB.report_refused(code, text)
+        more = cloud.LATE if late else cloud.NOW
+        tail += cloud.BATCH
+        code, text, _ = self.ask(tail, cloud.params(payload), more, number, again)
         refusal = cloud.HUB.report_refused(code, text)
-        parts = cloud.parts(payload)
-        if refusal.retry or (len(parts) == 1 and cloud.of_whom(parts[0])[1] is None):
+        if refusal is None or refusal.retry:
             return refusal
         # One of them spoils it for all: ask for each by itself.
-        for part in parts:
+        for part in cloud.parts(payload):
             self.unit.feed()
             code, text, _ = self.ask(tail, cloud.params(part), more)
-            name = cloud.of_whom(part)
-            at = self.fleet.table.find(*name)
-            if code == 200 or (name[1] is not None and at < 0):
-                continue
-            if name[1] is not None and code in (401, 723, 740, 705):
-                self.fleet.refused(at, code, text)
-            else:
-                refusal = cloud.HUB.report_refused(code, text)
-                if refusal.retry or (name[1] is None and refusal.code == _DEVICE_DISABLED):
-                    return refusal
-                port.emit_error(cloud.refusal(code, text, name[1] or ""))
+            refusal = self._judged(cloud.of_whom(part), code, text)
+            if refusal:
+                return refusal
         return None
+
+    def _judged(self, name: tuple, code: int, text: str) -> "ImprintError | None":
+        # What was said to something of that name, (None, None) for our own: told, unless it ends
+        # or delays the whole report, and is returned for that.
+        own, at = name[1] is None, self.fleet.table.find(*name)
+        if code == 200 or (not own and at < 0):
+            return None
+        if not own and code in (401, 723, 740, 705):
+            self.fleet.refused(at, code, text)
+            return None
+        refusal = self.cloud.HUB.report_refused(code, text)
+        if refusal.retry or (own and refusal.code == _DEVICE_DISABLED):
+            return refusal
+        port.emit_error(self.cloud.refusal(code, text, name[1] or ""))
+        return None
+
+    def describe(self, say: "Any", name: tuple = (None, None)) -> None:
+        """Post the attributes and tags that `say(what)` gives of us, or of that sub-device."""
+        hub = self.cloud.HUB
+        for what in ("attributes", "tags"):
+            found = say(what)
+            if found:
+                tail, params = getattr(hub, what)(found)
+                code, text, _ = self.ask(tail, params, name=name)
+                if code != 200:
+                    port.emit_error(self.cloud.refusal(code, text, name[1] or ""))
+
+    def _say(self, what: str) -> "Any":
+        method = getattr(self.unit.application, what, None)
+        return method() if method else None
 
     def ask(
         self,
@@ -246,8 +245,10 @@ class Session(MqttSession):
         more: bytes = b"",
         number: "int | None" = None,
         again: bool = False,
+        name: tuple = (None, None),
     ) -> tuple:
-        """Send a request and wait for its reply: (code, message, data)."""
+        """Send a request, of our own or for a sub-device, and wait for its reply: (code, message,
+        data)."""
         hub = self.cloud.HUB
         if number is None:
             self._number += 1
@@ -255,6 +256,9 @@ class Session(MqttSession):
         wanted = str(number)
         make = hub.topic if tail.startswith("thing/") else hub.session_topic
         topic = make(self.identity, tail)
+        if name[1]:
+            topic = hub.topic(self.identity, tail, name)
+            self.client.subscribe(topic + b"_reply", 1)
         payload = hub.request(number, tail, params, more)
         self._reply = None
         self.client.publish(topic, payload, qos=1, pid=number % 65535 + 1, again=again)
@@ -278,7 +282,7 @@ class Session(MqttSession):
         if port.ticks_diff(port.ticks_ms(), self._looked_at) > _LOOK_MS:
             self._looked_at = port.ticks_ms()
             used = self._certificate
-            if used and _due(used, port.unix_ms() // 1000):
+            if used and port.unix_ms() // 1000 >= used["due"]:
                 self._certify()
                 if self._certificate != used:
                     raise WeatherError(_CERTIFICATE_DUE)
@@ -317,7 +321,7 @@ class Session(MqttSession):
                 verb = "set" if kind == "set" else message[5]
                 return 200, self.fleet.command(name, verb, params)
             if kind == "service":
-                return 1101, None
+                return 200, self.unit.method(message[5], params)
             self.unit.apply(params)
         except KeyError:
             return 1101, None
@@ -342,7 +346,7 @@ class _Api:
         from imprint.net import enos_api
 
         session = self._session
-        session._api_failed = False
+        session.api_failed = False
         if session._account is None:
             session._account = enos_api.Account()
         rest = __import__(session.cloud.REST, None, None, ("data",))
@@ -352,12 +356,7 @@ class _Api:
         return self._api
 
     def __exit__(self, kind: "Any", _error: "Any", _trace: "Any") -> None:
-        self._session._api_failed = kind is not None
+        self._session.api_failed = kind is not None
         self._api.close()
         self._api = None
         self._session.unit.free()
-
-
-def _due(record: dict, now_s: int) -> bool:
-    # When two thirds of its life are over.
-    return now_s >= record["first"] + (record["last"] - record["first"]) * 2 // 3

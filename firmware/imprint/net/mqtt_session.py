@@ -19,7 +19,8 @@ unit comes to the cloud. All have
 and raise `imprint.errors`. `unit` is what they may use of the unit: `store`, `feed()` the
 watchdog's, `free()` to let go of modules that have done their part, `keep(record)` to store a
 credential before `register` returns it, and the application's `read()`, `apply(params)`,
-`hear(payload)`, `method(name, payload)` and `properties(values)`.
+`hear(payload)`, `method(name, payload)` and `properties(values)`; the rest of it is in the module
+`application`, None where there is none.
 """
 
 from micropython import const
