@@ -29,13 +29,8 @@ if TYPE_CHECKING:
 SESSION = "enos_session"  # of imprint.net
 REST = "imprint.clouds.enos_rest"
 HUB = mqtt  # what the edge says of itself
-PASSING = (  # needed while devices are created or a certificate is due: see app
-    "imprint.clouds.enos_rest",
-    "imprint.net.enos_api",
-    "imprint.net.http_client",
-    "imprint.wire.der",
-    "imprint.wire.http",
-)
+# Needed while devices are created or a certificate is due: see app
+PASSING = "clouds.enos_rest net.enos_api net.http_client wire.der wire.http "
 
 LOGIN = "combine/login"
 LOGIN_BATCH = "combine/login/batch"
