@@ -181,7 +181,8 @@ _MODEM_REFUSED = const(223)
 """WeatherError: The modem answered ERROR; `detail` is the command, `number` the CME or CMS code
 (3 not allowed, 4 not supported, 50 wrong parameters, 100 unknown, 500 and more the vendor's own).
 
-Next: wait; if it repeats, look the number up in the modem's manual.
+Next: wait; if it repeats, look the number up in the modem's manual. A command that holds the
+modem to a band (XBANDLOCK, UBANDMASK, QCFG, SQNBANDSEL): does the modem have the burned `band`?
 """
 
 _MODEM_UNSUPPORTED = const(224)

@@ -116,6 +116,9 @@ class Identity:
     access_secret: Secret | None
     org_id: str | None
     subdevices_sha256: str | None
+    subdevices2_sha256: str | None
+    subdevices3_sha256: str | None
+    subdevices4_sha256: str | None
     subdevice_registration: str
     subdevice_product_key: str | None
     subdevice_product_secret: Secret | None

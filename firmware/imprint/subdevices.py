@@ -6,6 +6,8 @@ Who they are is a text that the host makes, one line each, in the order in which
     !NAME DRIVER POINT POINT ...      a table: a driver, and what it reads, in the driver's words
     KEY TABLE ADDRESS [SECRET]        a sub-device; KEY: device key, or product key/device key
 
+It lies in the NVS, a long one in parts of whole lines.
+
 What is issued is one small file each, written whole and read back: a power cut can tear the one
 that was being written and no other, and then that sub-device gets its secret anew.
 
@@ -47,10 +49,49 @@ DISABLED = const(64)  # by the cloud
 SILENT = const(128)  # its driver got no answer when it was last polled
 _KEPT = const(3)
 _BOUND_FILE = "bound"
+_PARTS = ("subdevices", "subdevices2", "subdevices3", "subdevices4")
 
 # errors.py
 _SUBDEVICES_WRONG = const(106)
 _SUBDEVICE_NOT_STORED = const(112)
+
+
+class Text:
+    """The parts of a list as one file of lines; one of them is in memory.
+
+    `store` is the NVS; `identity` names the parts, for what it does not name is an older list's.
+    """
+
+    def __init__(self, store: "Any", identity: "Any") -> None:
+        self._store = store
+        self._starts: "list[int]" = []
+        self.size = 0
+        self._at = 0
+        self._part = b""
+        for key in _PARTS:
+            if getattr(identity, key + "_sha256"):
+                self._starts.append(self.size)
+                self._part = store.get(key) or b""
+                self.size += len(self._part)
+        self._number = len(self._starts) - 1
+
+    def seek(self, offset: int) -> None:
+        self._at = offset
+
+    def readline(self) -> bytes:
+        if self._at >= self.size:
+            return b""
+        number = len(self._starts) - 1
+        while self._starts[number] > self._at:
+            number -= 1
+        if number != self._number:
+            self._part = b""  # its room is wanted
+            self._part = self._store.get(_PARTS[number]) or b""
+            self._number = number
+        first = self._at - self._starts[number]
+        last = self._part.find(b"\n", first) + 1 or len(self._part)
+        self._at += last - first
+        return self._part[first:last]
 
 
 class Subdevices:

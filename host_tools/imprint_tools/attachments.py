@@ -35,6 +35,7 @@ from imprint_tools.secret import Secret
 
 _FILE_BYTES_MAX = 64 << 10
 _BLOB_BYTES_MAX = 4000  # what one page of NVS holds
+_LIST_BYTES_MAX = 12_000  # in up to four parts, which hold no half a line
 _COMMON_NAME_MAX = 64  # RFC 5280, ub-common-name
 _KEY_FORM = PrivateFormat.TraditionalOpenSSL  # what every mbedTLS reads
 
@@ -46,18 +47,35 @@ class Kind:
     what: str
     parse: Callable[[bytes, Path, dt.datetime], bytes | Secret]
     smaller: str = "Use a smaller one; EC P-256 is a tenth of RSA."
+    most: int = _BLOB_BYTES_MAX
 
 
 def load(name: str, path: Path, *, now: dt.datetime | None = None) -> bytes | Secret:
     """The blob for the attachment `name` from a file. Raises IdentityError."""
     blob = KINDS[name].parse(read(path, _FILE_BYTES_MAX), path, now or dt.datetime.now(dt.UTC))
     size = len(blob.reveal() if isinstance(blob, Secret) else blob)
-    if size > _BLOB_BYTES_MAX:
+    if size > (most := KINDS[name].most):
         raise IdentityError(
-            f"{path}: is {size} bytes for the unit, and its NVS takes {_BLOB_BYTES_MAX}",
+            f"{path}: is {size:,} bytes for the unit, and its NVS takes {most:,}",
             next_step=KINDS[name].smaller,
         )
     return blob
+
+
+def parts(name: str, blob: bytes | Secret) -> dict[str, bytes | Secret]:
+    """The blob by its key in the unit's NVS; a long list in parts of whole lines, NAME, NAME2 and
+    so on, each of which one page of NVS holds."""
+    if KINDS[name].most == _BLOB_BYTES_MAX or not isinstance(blob, Secret):
+        return {name: blob}
+    found = [b""]
+    for line in blob.reveal().splitlines(keepends=True):
+        if len(found[-1]) + len(line) > _BLOB_BYTES_MAX:
+            found.append(b"")
+        found[-1] += line
+    return {
+        name if number == 1 else f"{name}{number}": Secret(part)
+        for number, part in enumerate(found, start=1)
+    }
 
 
 def applicant(product_key: str, device_key: str) -> tuple[Secret, bytes]:
@@ -200,6 +218,7 @@ KINDS = {
         "path of the list of sub-devices, TOML or JSON",
         _subdevices,
         "Use shorter device keys and table names, or split the list over two edges.",
+        _LIST_BYTES_MAX,
     ),
 }
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from imprint_tools import boards, flash, image, inject, runtime
+from imprint_tools import boards, flash, image, inject, runtime, syntax
 from imprint_tools.demo_aliyun import AliyunWorld
 from imprint_tools.demo_azure import AzureDpsWorld, AzureEdgeWorld
 from imprint_tools.demo_enos import KITS, EnosWorld
@@ -332,7 +332,7 @@ def mpy_bytes(patterns: tuple[str, ...]) -> int:
             continue
         found.add(name)
         todo.append(source.with_name("__init__.py"))
-        for node in ast.walk(ast.parse(source.read_bytes())):
+        for node in ast.walk(syntax.parse(source.read_bytes())):
             if isinstance(node, ast.ImportFrom) and node.module:
                 module = root.joinpath(*node.module.split("."))
                 # `from package import module`, or a name out of a module

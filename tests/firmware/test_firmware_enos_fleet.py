@@ -24,6 +24,7 @@ _EDGE = {
     "wifi_ssid": "bench",
     "subdevice_registration": "mqtt",
     "subdevice_product_key": "subPK",
+    "subdevices_sha256": "its hash was compared before",
 }
 
 

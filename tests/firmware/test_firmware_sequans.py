@@ -78,6 +78,7 @@ class TestSequans(unittest.TestCase):
             (b"AT+CGMM", info(b"GM02S")),
             (b"AT+CGMR", info(b"UE8.2")),
             *[(b"AT+SQNSH=%d" % handle, OK) for handle in range(1, 7)],
+            (b"AT+CPIN?", info(b"+CPIN: READY")),
             (b"AT+CFUN=4", OK),
             context,
         )

@@ -6,7 +6,7 @@ import unittest
 from firmware_support import MemoryFolder, Power, PowerCut, raises
 from imprint import subdevices as s
 from imprint.errors import SetupError
-from imprint.subdevices import Subdevices
+from imprint.subdevices import Subdevices, Text
 
 _TEXT = (
     b'={"baudrate":9600,"id":2}\n'
@@ -65,6 +65,43 @@ class TestList(unittest.TestCase):
         found = _list(b"!inv modbus power:h:1:u16\n" + lines)
         self.assertEqual(200, len(found))
         self.assertEqual(199, found.find("invPK", "inv-199"))
+
+
+class TestText(unittest.TestCase):
+    def setUp(self):
+        lines = [b"inv-%d inv %d\n" % (n, n) for n in range(200)]
+        self.parts = [b"!inv modbus power:h:1:u16\n" + b"".join(lines[:80])]
+        self.parts += [b"".join(lines[80:81]), b"".join(lines[81:])]
+        keys = ("subdevices", "subdevices2", "subdevices3", "subdevices4")
+        self.store = dict(zip(keys, self.parts + [b"old sim 1\n"]))
+        self.named = Named(**{key + "_sha256": "0" if key in keys[:3] else None for key in keys})
+
+    def test_parts(self):
+        """A list in three parts is as the same in one, and an older list's rest is none of it."""
+        whole = _list(b"".join(self.parts))
+        found = Subdevices(Text(self.store, self.named), MemoryFolder(), "invPK")
+        self.assertEqual(200, len(found))
+        for at in (0, 79, 80, 81, 199, 3, 80, 150):
+            self.assertEqual(whole.name(at), found.name(at))
+        self.assertEqual(whole.table("inv"), found.table("inv"))
+        found.keep(0, b"secret")
+        self.assertEqual(199, found.find("invPK", "inv-199"))
+
+    def test_none(self):
+        """An edge without sub-devices has no list."""
+        for store, named in ((self.store, Named()), ({}, self.named)):
+            text = Text(store, named)
+            self.assertEqual((0, b""), (text.size, text.readline()))
+
+
+class Named:
+    """What an identity says of a list's parts."""
+
+    def __init__(self, **hashes):
+        for number in ("", "2", "3", "4"):
+            setattr(self, "subdevices" + number + "_sha256", None)
+        for name, value in hashes.items():
+            setattr(self, name, value)
 
 
 class TestRecords(unittest.TestCase):

@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 from enosdevice import GET, POST, EnosDevice, envelope
+from enosmqtt import PLAIN, login
 from imprint_tools import endpoints, identities
 from imprint_tools.errors import BenchStateError
 from imprint_tools.localcloud import control, daemon
 from imprint_tools.localcloud.enos import service as enos_service
+from imprint_tools.secret import Secret
+from rawmqtt import RawClient
 
 PK, DK = "MuGsF6W4", "15bBZlRknc"
 COMMAND_S = 60
@@ -194,3 +197,40 @@ def test_both_clouds_may_be_up(folder: Path) -> None:
         assert control.ask(folder, "devices")
     finally:
         daemon.down("aliyun")
+
+
+def test_a_gateway_is_tried_from_the_console(folder: Path, tmp_path: Path) -> None:
+    """A gateway's product that demands certificates, a sub-device bound and deleted, and what was
+    refused."""
+    config = tmp_path / "config.toml"
+    config.write_text("connect_limits = false")
+    imprint("up", "enos", "--config", str(config))
+    assert as_json("product", "edges", "--gateway", "--cloud", "enos") == {"product_key": "edges"}
+    imprint("product", "edges", "--gateway", status=2)
+    imprint("product", "meters", "--cloud", "enos")
+    imprint("certificate", "edges", "on", "--days", "90")
+    imprint("certificate", "nobody", "on", status=40)
+    own = folder / "own.toml"
+    imprint("add", "edges", "edge-1", "--identity", str(own), "--cloud", "enos")
+    imprint("add", "meters", "meter-1", "--cloud", "enos")
+    imprint("bind", "meters", "meter-1", "edges", "edge-1")
+    (meter,) = [d for d in as_json("devices", "--cloud", "enos") if d["product_key"] == "meters"]
+    assert meter["gateway"] == ["edges", "edge-1"]
+
+    fields = identities.load_one(own).fields
+    secret = fields["device_secret"]
+    assert fields["journey"] == "enos-gateway" and isinstance(secret, Secret)
+    running: Any = endpoints.load(folder)  # it has what a client without TLS asks a cloud for
+
+    def connack() -> int:
+        with RawClient(running, port=PLAIN, tls=False, host=str(fields["host"])) as client:
+            return client.connect(*login(("edges", "edge-1"), secret))
+
+    assert connack() == 5
+    (entry,) = as_json("log", "edges", "edge-1")
+    assert (entry["what"], entry["code"]) == ("login", 746)
+    imprint("certificate", "edges", "off")
+    assert connack() == 0
+    assert "746" in imprint("log", "edges", "edge-1")
+    imprint("delete", "meters", "meter-1")
+    assert "meter-1" not in imprint("devices", "--cloud", "enos")

@@ -17,6 +17,7 @@ from imprint.subdevices import Subdevices
 from imprint.wire import der
 from imprint_tools import attachments, certificates, identities, inject
 from imprint_tools.errors import IdentityError
+from imprint_tools.secret import Secret
 from imprint_tools.subdevices import compile_list
 
 TOML = b"""
@@ -97,6 +98,29 @@ def test_refused(change: dict[str, Any], said: str) -> None:
     """Each rule has its message."""
     with pytest.raises(IdentityError, match=said):
         compiled(document() | change)
+
+
+def test_a_long_list(tmp_path: Path) -> None:
+    """One that a page of NVS does not hold goes in parts of whole lines; longer still is refused,
+    and nobody names a part."""
+    entry = {"table": "sim", "device_secret": "0123456789abcdefghij"}
+    entries = [entry | {"device_key": f"inverter-{n:03}", "address": n} for n in range(200)]
+    whole = compiled(document() | {"subdevices": entries})
+    found = attachments.parts("subdevices", Secret(whole))
+    assert list(found) == ["subdevices", "subdevices2", "subdevices3"]
+    bare = [part.reveal() for part in found.values() if isinstance(part, Secret)]
+    assert b"".join(bare) == whole and all(part.endswith(b"\n") for part in bare)
+    assert max(map(len, bare)) <= 4000
+    assert attachments.parts("subdevices", Secret(whole[:99])).keys() == {"subdevices"}
+
+    long = [e | {"device_key": f"{e['device_key']:-<48}"} for e in entries]
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps(document() | {"subdevices": long}))
+    with pytest.raises(IdentityError, match="NVS takes 12,000") as refused:
+        attachments.load("subdevices", path)
+    assert "shorter device keys" in str(refused.value.next_step)
+    with pytest.raises(IdentityError, match="unknown field 'subdevices2'"):
+        identities.check({"subdevices2": "x"}, origin="test", folder=tmp_path)
 
 
 def test_secrets_do_not_show() -> None:

@@ -201,6 +201,20 @@ def test_ctrl_c_interrupts_whatever_runs(tmp_path: Path, main: str) -> None:
         assert chip.resets == []
 
 
+def test_ctrl_c_in_a_garbage_collection_gives_the_prompt(tmp_path: Path) -> None:
+    """It may cost the program's variables, as a soft reset does; the chip is not reset."""
+    main = "import gc\nprint('hangs')\nwhile True:\n    gc.collect()\n"
+    with VirtualChip(tmp_path, {"main.py": main}) as chip:
+        chip.start()
+        for _ in range(5):
+            chip.expect(b"hangs")
+            chip.feed(b"\x03")
+            chip.expect(b">>> ")
+            assert chip.execute("print('calm')") == "calm"
+            chip.feed(b"\x02\x04")
+        assert chip.resets == []
+
+
 def test_a_file_that_nobody_closed_is_written(chip: VirtualChip) -> None:
     """By the garbage collector, while nothing can be allocated."""
     program = (

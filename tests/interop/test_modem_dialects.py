@@ -201,6 +201,27 @@ def test_a_pin(family: str) -> None:
         assert not any("1234" in line for line in virtual.commands if "CPIN" not in line)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_band(family: str) -> None:
+    """Held to the band, the modem finds the cell that is there, over a start that it may need and
+    with its PIN; it is not told again. With another band there is no network."""
+    virtual = modem(family, sim=Sim(pin="1234"), cell=Cell(band=8, attach_s=0.0))
+    with unit(virtual, FAMILIES[family]) as uart:
+        uart.run(setup(uart).power_up())
+        for band in (8, 20, 8):
+            uart.dialect.band = band
+            talk = setup(uart).attach("iot", Secret(b"1234"), 0 if band == 20 else 20_000)
+            if band == 20:
+                with pytest.raises(ImprintError) as raised:
+                    uart.run(talk)
+                assert raised.value.code == 230
+                continue
+            assert uart.run(talk) == 1
+            said = len(virtual.commands)
+            assert uart.run(setup(uart).attach("iot")) == 1
+            assert not [line for line in virtual.commands[said:] if "CFUN" in line]
+
+
 @pytest.mark.parametrize("family", ONE_EACH)
 def test_a_wrong_key(family: str, echo: DtlsEcho) -> None:
     """The server refuses it: one error, and the modem can be used on."""

@@ -121,6 +121,7 @@ class EnosBench(UnitBench):
         self.burn(self.identity)
         self.cloud.reset_activation(self.product_key, DEVICE)
         self.modem.stop()
+        self.modem.nvm.clear()
         self.modem.start()
 
     def device(self, key: str = DEVICE) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,7 @@ from imprint_tools.localcloud.enos.cloud import EnosCloud
 from imprint_tools.monitor import Decoder, Event, Text
 from imprint_tools.paths import firmware_dir
 from imprint_tools.virtual.board import Board
+from imprint_tools.virtual.devkit import State
 from imprint_tools.virtual.network import AccessPoint
 
 KIND = boards.load("esp32-generic")
@@ -31,6 +33,7 @@ SSID, PASSWORD = "bench", "correct horse"
 NAME = "unit-1"
 
 _EVENT_S = 30.0
+_SIDE_BY_SIDE = 6
 
 
 def flash_content(extra: Mapping[str, bytes] | None = None) -> bytes:
@@ -38,6 +41,19 @@ def flash_content(extra: Mapping[str, bytes] | None = None) -> bytes:
     vfs = image.build_vfs(KIND, firmware_dir(), extra)
     segments = image.layout(KIND, firmware=image.virtual_firmware(KIND), vfs=vfs)
     return image.merge(segments).ljust(KIND.flash_size, b"\xff")
+
+
+def side_by_side(work: Callable[..., None], cases: Iterable[tuple[Any, ...]]) -> None:
+    """Do the work for each case, some at once in threads. Raises all their failures together."""
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+        running = {case: pool.submit(work, *case) for case in cases}
+    failures = []
+    for case, future in running.items():
+        if error := future.exception():
+            error.add_note(f"{case=}")
+            failures.append(error)
+    if failures:
+        raise BaseExceptionGroup("side by side", failures)
 
 
 class UnitBench:
@@ -106,6 +122,12 @@ class UnitBench:
         """Off, and on again."""
         self.board.power_off()
         self.board.power_on()
+
+    def cut_at(self, operation: int, *, torn: bool, timeout_s: float = _EVENT_S) -> None:
+        """Power it on, until the supply goes away at that flash operation; `torn` halves it."""
+        self.board.cut(operation, torn=torn)
+        self.board.power_on()
+        self.board.wait_for(State.OFF, timeout_s)
 
     # -- what it says ---------------------------------------------------------------------------
 

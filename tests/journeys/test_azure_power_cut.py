@@ -11,7 +11,6 @@ from collections.abc import Iterator
 
 import pytest
 from azure_bench import UNIT, AzureBench
-from imprint_tools.virtual.devkit import State
 
 _SEED = 20_261_121
 _SAMPLE = 4
@@ -33,9 +32,7 @@ def cut_at(bench: AzureBench, number: int, *, torn: bool) -> None:
     bench.burn(bench.identity)
     burned = bench.entries()
     before = bench.registrations()
-    bench.board.cut(number, torn=torn)
-    bench.board.power_on()
-    bench.board.wait_for(State.OFF)
+    bench.cut_at(number, torn=torn)
     bench.board.power_on()
     bench.online()
     held = bench.entries()

@@ -9,14 +9,11 @@ from typing import Any
 import pytest
 from enos_bench import DEVICE, DIALECTS, LEAST, EnosBench
 from imprint_tools.localcloud.enos.cloud import EnosConfig
-from imprint_tools.virtual.devkit import State
-from imprint_tools.virtual.modem.air import Weather
 from imprint_tools.virtual.modem.cellular import Cell, Coverage, Sim
 from journey_bench import flash_content
 
 MakeBench = Callable[..., EnosBench]
 
-LOSSY = Weather(loss=0.2)
 PIN = "4711"
 
 APPLICATION = b"""
@@ -52,18 +49,6 @@ def test_mode_3_activates_and_reports(make_enos_bench: MakeBench, family: str) -
     bench.keeps_its_secrets()
 
 
-@pytest.mark.parametrize("family", sampled(DIALECTS, 2))
-def test_mode_2_needs_no_activation(make_enos_bench: MakeBench, family: str) -> None:
-    """A unit with its own secret burned logs in with it, by one handshake."""
-    bench = make_enos_bench(family=family, heap=LEAST.get(family, "64k"))
-    bench.burn(bench.static())
-    bench.board.power_on()
-    bench.online()
-    assert bench.device()["activations"] == 0
-    assert len(bench.sessions()) == 1
-    bench.keeps_its_secrets()
-
-
 def test_the_second_power_on_does_not_activate(make_enos_bench: MakeBench) -> None:
     """Once its secret is held, the unit makes one handshake, and writes nothing into the modem."""
     bench = make_enos_bench()
@@ -95,16 +80,6 @@ def test_another_modem_than_the_burned_one_is_refused(make_enos_bench: MakeBench
     bench.board.power_on()
     bench.halted_with(104)
     assert not bench.events("handshake-refused")
-
-
-def test_a_fifth_of_all_datagrams_may_be_lost(make_enos_bench: MakeBench) -> None:
-    """With 20 % loss each way the unit activates, once, and its reports are acknowledged."""
-    bench = make_enos_bench(modem={"weather": LOSSY, "seed": 4})
-    bench.board.power_on()
-    bench.online(timeout_s=90)
-    for _ in range(3):
-        bench.reported(timeout_s=60)
-    assert bench.modem.counts.lost
 
 
 def test_a_command_is_fetched_obeyed_and_answered(make_enos_bench: MakeBench) -> None:
@@ -189,51 +164,6 @@ def test_a_reboot_of_the_modem_is_healed(make_enos_bench: MakeBench) -> None:
     assert len(bench.sessions()) == 2
 
 
-@pytest.mark.parametrize("number", [1, 21, 34])
-def test_a_reboot_at_any_command_is_healed(make_enos_bench: MakeBench, number: int) -> None:
-    """A modem that reboots in the middle of a first boot's dialogues: the unit comes online."""
-    bench = make_enos_bench()
-    bench.modem.order_reboot(number)
-    bench.board.power_on()
-    bench.online(timeout_s=60)
-    assert bench.modem.starts == 2
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("family", DIALECTS)
-def test_a_reboot_at_every_command(make_enos_bench: MakeBench, family: str) -> None:
-    """The same at every command of a first boot, of every family."""
-    bench = make_enos_bench(family=family)
-    bench.board.power_on()
-    bench.online()
-    for number in range(1, len(bench.modem.commands)):
-        bench.new_unit()
-        bench.modem.order_reboot(number)
-        bench.board.power_on()
-        try:
-            bench.online(timeout_s=60)
-        except AssertionError as error:
-            error.add_note(f"{family} rebooted at command {number}")
-            raise
-
-
-def test_a_power_cut_at_any_write_is_healed(make_enos_bench: MakeBench) -> None:
-    """The plug is pulled at flash operations of a first boot: online afterwards, all kept."""
-    bench = make_enos_bench()
-    for number in (1, 3, 5, 8):
-        bench.new_unit()
-        burned = bench.entries()
-        bench.board.cut(number, torn=number % 2 == 1)
-        bench.board.power_on()
-        bench.board.wait_for(State.OFF, timeout_s=30)
-        # A unit that lost the secret which it was just given cannot have it twice: a person
-        # resets the activation, as the error's next step says.
-        bench.cloud.reset_activation(bench.product_key, DEVICE)
-        bench.board.power_on()
-        bench.online()
-        assert burned.items() <= bench.entries().items()
-
-
 @pytest.mark.slow
 def test_a_modem_sleeps_between_reports_that_are_far_apart(make_enos_bench: MakeBench) -> None:
     """Power saving is asked for, the modem sleeps, and its session is there when it wakes."""
@@ -280,16 +210,29 @@ def test_a_refused_attach_has_its_reason(
     bench.error(code, timeout_s=40)
 
 
-@pytest.mark.parametrize(
-    "burned", [{"modem": "none", "wifi_ssid": "bench"}, {"band": 20}], ids=["no-psk", "band"]
-)
-def test_what_cannot_be_is_said(make_enos_bench: MakeBench, burned: dict[str, object]) -> None:
-    """DTLS by the chip where MicroPython has no pre-shared keys, a band that no command is known
-    for: 224, for a person."""
+def test_what_cannot_be_is_said(make_enos_bench: MakeBench) -> None:
+    """DTLS by the chip where MicroPython has no pre-shared keys: 224, for a person."""
     bench = make_enos_bench()
-    bench.burn(bench.make_identity(**burned))
+    bench.burn(bench.make_identity(modem="none", wifi_ssid="bench"))
     bench.board.power_on()
     bench.halted_with(224)
+
+
+@pytest.mark.parametrize("family", sampled(["nrf91", "sara-r5", "bg95", "gm02s"], 2))
+def test_a_burned_band_is_used(make_enos_bench: MakeBench, family: str) -> None:
+    """A unit whose band is burned holds its modem to it and comes online; after the next power-on
+    of the board the modem is left as it is."""
+    cell = Cell(attach_s=0.1, band=8)
+    bench = make_enos_bench(family=family, modem={"cell": cell}, band=8)
+    bench.board.power_on()
+    bench.online()
+    searched = bench.modem.core.radio.bands.values()
+    assert 1 << 7 in searched
+    said = len(bench.modem.commands)
+    bench.power_cycle()
+    bench.wait("state", s="CONNECT")
+    bench.online()
+    assert not [line for line in bench.modem.commands[said:] if "CFUN" in line]
 
 
 def test_a_burned_pin_opens_the_sim(make_enos_bench: MakeBench) -> None:

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 from edge_bench import FREE, GATEWAY_DK, GATEWAY_PK, SUB_PK, EdgeBench, listed
+from imprint_tools import inject
 from imprint_tools.localcloud.enos.cloud import EnosConfig, Inferred
 from imprint_tools.localcloud.enos.config import EnosLimits
 from imprint_tools.localcloud.enos.records import GATEWAY
-from journey_bench import PASSWORD, flash_content
+from imprint_tools.repl import Repl
+from journey_bench import PASSWORD
 
 KEYS = ("inv-1", "inv-2", "inv-3")
 
@@ -504,16 +506,23 @@ def damage(edge: EdgeBench) -> None:
 def test_two_hundred(make_edge: Make, burned: bool) -> None:
     """Two hundred are online with a heap of 128 kB, a score to a message, with burned secrets and
     (slower, since each is written to flash) with issued ones."""
-    keys = [f"inv-{n}" for n in range(1, 201)]
-    secrets = {key: f"Secret{key[4:]}" if burned else "" for key in keys}
-    lines = [f"{key} sim {at} {secrets[key]}" for at, key in enumerate(keys, start=1)]
-    text = "\n".join(["!sim simulated power:5000:400", *lines])
-    edge = make_edge(flash_content({"subdevices.txt": text.encode()}), interval_s=5)
+    keys = [f"inverter-{n:03}" for n in range(1, 201)]
+    secrets = {key: f"Secret{key[9:]}OfTwenty0000" for key in keys}
+    entries = listed(*keys)
+    if burned:
+        entries = [e | {"device_secret": secrets[e["device_key"]]} for e in entries]
+    edge = make_edge(subdevices=entries, interval_s=5)
     if burned:
         edge.cloud.stop()
         add_devices(edge, secrets)
         edge.cloud.start()
+        edge.burn(None)
     edge.board.power_on()
+    if burned:
+        edge.halted_with(101)
+        with Repl(edge.board.url) as repl:  # a list of three pages of NVS
+            assert inject.inject(repl, edge.identity).written
+            repl.restart()
     edge.all_online(200, timeout_s=150)
     edge.power_cycle()
     edge.all_online(200)

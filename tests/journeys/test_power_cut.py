@@ -84,9 +84,7 @@ class FirstBoot:
         bench = self.bench
         self.renew()
         burned = bench.entries()
-        bench.board.cut(number, torn=torn)
-        bench.board.power_on()
-        bench.board.wait_for(State.OFF)
+        bench.cut_at(number, torn=torn)
         bench.board.power_on()
         bench.online()
         held = bench.entries()
@@ -134,9 +132,7 @@ def test_two_cuts_in_a_row(first_boot: FirstBoot) -> None:
         first_boot.renew()
         # The recovery writes less than a first boot, but at least the outbox's folder: three.
         for number in (chance.choice(first_boot.operations[:-3]), chance.randint(1, 3)):
-            bench.board.cut(number, torn=chance.random() < 0.5)
-            bench.board.power_on()
-            bench.board.wait_for(State.OFF)
+            bench.cut_at(number, torn=chance.random() < 0.5)
         bench.board.power_on()
         bench.online()
         assert bench.registrations() - first_boot.registered <= 3

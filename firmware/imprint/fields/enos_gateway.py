@@ -26,9 +26,13 @@ FIELDS = {
     "access_key": ("name", 1, 64, 0, None),
     "access_secret": ("name", 1, 64, 1, None),
     "org_id": ("name", 1, 64, 0, None),
-    # The list of them lies beside the identity (imprint.subdevices). Who has no secret there is
-    # created by the edge, over REST or MQTT, or exists and is activated with its product's secret.
+    # The list of them lies beside the identity (imprint.subdevices), a long one in parts. Who has
+    # no secret there is created by the edge, over REST or MQTT, or exists and is activated with
+    # its product's secret.
     "subdevices_sha256": ("hex", 64, 64, 0, None),
+    "subdevices2_sha256": ("hex", 64, 64, 0, None),
+    "subdevices3_sha256": ("hex", 64, 64, 0, None),
+    "subdevices4_sha256": ("hex", 64, 64, 0, None),
     "subdevice_registration": ("choice", ("none", "rest", "mqtt"), 0, 0, "none"),
     "subdevice_product_key": ("alnum", 1, 32, 0, None),
     "subdevice_product_secret": ("alnum", 1, 64, 1, None),

@@ -6,7 +6,7 @@ import machine
 from micropython import const
 
 from imprint import port
-from imprint.errors import ImprintError, SetupError
+from imprint.errors import ImprintError
 from imprint.modem import dialects
 from imprint.modem.engine import Engine
 from imprint.modem.uart import ModemUart
@@ -37,16 +37,14 @@ _PSM_ACTIVE_S = const(6)  # nobody calls us: just enough for an answer that come
 
 # errors.py
 _MODEM_SILENT = const(220)
-_MODEM_UNSUPPORTED = const(224)
 _SESSION_REFUSED = const(229)
 
 
 def connect(identity: "Identity", feed: "Callable[[], None]") -> ModemUart:
     """The burned family's modem on the UART that it is wired to."""
-    if identity.band is not None:
-        raise SetupError(_MODEM_UNSUPPORTED, "band: its command is not known for this modem")
     dialect = dialects.load(identity.modem)
     dialect.rat = identity.rat
+    dialect.band = identity.band
     if identity.suite:
         dialect.suite = _SUITES[identity.suite]
     wiring = _wiring()

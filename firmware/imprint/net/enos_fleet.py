@@ -6,7 +6,6 @@ refuses of one sub-device is told on the console and left alone until the next c
 others go on.
 """
 
-import io
 import json
 
 from micropython import const
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
     from imprint.identity import Identity
 
-_LIST = "/subdevices.txt"  # in the image, where the list is too long for the NVS
 _RECORDS = "/subdevices"
 
 _CREATE_MAX = const(16)  # devices a request: the answer has each one's whole record
@@ -51,10 +49,9 @@ class Fleet:
         self._unit = unit
         self._identity: "Identity" = session.identity
         self._cloud = session.cloud
-        text = unit.store.get("subdevices")
-        self._file = io.BytesIO(text) if text else _open(_LIST)
-        store = FolderStore(_RECORDS) if self._file.read(1) else None
-        self.table = s.Subdevices(self._file, store, self._identity.subdevice_product_key or "")
+        text = s.Text(unit.store, self._identity)
+        store = FolderStore(_RECORDS) if text.size else None
+        self.table = s.Subdevices(text, store, self._identity.subdevice_product_key or "")
         self._drivers: dict = {}
         self._next = len(self.table)  # the sub-device to be read next; this is: none
         self._retry_at: "int | None" = None  # ticks
@@ -403,10 +400,3 @@ class Fleet:
                 raise SetupError(_SUBDEVICES_WRONG, "the bus is no JSON")
             self._drivers[table] = module.Driver(words[1:], bus, self._unit.feed)
         return self._drivers[table], address
-
-
-def _open(path: str) -> "Any":
-    try:
-        return open(path, "rb")
-    except OSError:
-        return io.BytesIO(b"")

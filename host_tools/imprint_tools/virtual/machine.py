@@ -24,7 +24,7 @@ from imprint_tools.partitions import Partition
 from imprint_tools.virtual import guest_image
 from imprint_tools.virtual.chips import Chip
 from imprint_tools.virtual.flash import Flash, PowerCut
-from imprint_tools.virtual.guest_process import GuestProcess, Launch, Pipe
+from imprint_tools.virtual.guest_process import Begin, GuestProcess, Launch, Pipe
 from imprint_tools.virtual.network import AccessPoint
 from imprint_tools.virtual.silicon import ChipReset, Op, ResetCause, Rtc, Silicon, SoftReset
 from imprint_tools.virtual.uarts import Uarts
@@ -33,10 +33,9 @@ __all__ = ["Machine", "ResetCause", "Rtc", "Uarts"]
 
 _CTRL_C = 3
 
-# A second SIGINT while the first is pending would end MicroPython. It is pending for microseconds
-# unless it came just before a system call; then SIGUSR1, which the guest ignores, ends that call.
+# MicroPython's unix port raises KeyboardInterrupt in the signal handler itself. The program needs
+# time to end of it: a second one would meet the guest's own code.
 _SIGINT_SPACING_S = 0.25
-_NUDGE_S = 0.02
 
 _CRASH_PAUSE_S = 0.5  # so that a guest that dies at once does not start a thousand times a second
 
@@ -90,6 +89,7 @@ class Machine:
         self._running = False
         self._interrupt_char = _CTRL_C
         self._interrupt_wanted = False
+        self._interrupted = False  # the program that runs, or the last one
         self._interrupt_pause: asyncio.TimerHandle | None = None
         self._watchdog: asyncio.TimerHandle | None = None
         self._watchdog_s = 0.0
@@ -125,7 +125,7 @@ class Machine:
         self._launch = Launch(
             found, found.faketime, image, self._rtc.file, self._heap, self._model
         )
-        self._spawn(self._launch, Pipe(), raw=False)
+        self._spawn(self._launch, Pipe(), Begin.MAIN)
 
     async def stop(self) -> None:
         """Hold the chip in reset: the guest ends at once, its connections are cut."""
@@ -160,11 +160,11 @@ class Machine:
         else:
             loop.remove_writer(guest.stdin)
 
-    def _spawn(self, launch: Launch, stdin: Pipe, *, raw: bool) -> None:
-        self._running = False
+    def _spawn(self, launch: Launch, stdin: Pipe, begin: Begin) -> None:
+        self._running = self._interrupted = False
         self._interrupt_char = _CTRL_C
         try:
-            guest = GuestProcess(launch, stdin, self._uarts.fds.values(), raw=raw)
+            guest = GuestProcess(launch, stdin, self._uarts.fds.values(), begin)
         except OSError:
             stdin.close()
             raise
@@ -217,8 +217,8 @@ class Machine:
             return
         loop = asyncio.get_running_loop()
         self._interrupt_pause = loop.call_later(_SIGINT_SPACING_S, self._interrupt_again)
+        self._interrupted = True
         guest.send_signal(signal.SIGINT)
-        loop.call_later(_NUDGE_S, self._nudge, guest)
 
     def _interrupt_again(self) -> None:
         self._interrupt_pause = None
@@ -234,10 +234,6 @@ class Machine:
             self._interrupt_pause = None
         return wanted
 
-    def _nudge(self, guest: GuestProcess) -> None:
-        if guest is self._guest and self._running:
-            guest.send_signal(signal.SIGUSR1)
-
     # Requests of the guest
 
     def _serve(self, guest: GuestProcess) -> None:
@@ -248,7 +244,7 @@ class Machine:
             try:
                 answer = self._answer(guest, *request)
             except SoftReset as wish:
-                self._soft_reset(wish.raw)
+                self._soft_reset(Begin.RAW_REPL if wish.raw else Begin.MAIN)
             except ChipReset as wish:
                 self._reset(wish.cause, wish.delay_s)
             except PowerCut:
@@ -262,8 +258,11 @@ class Machine:
             guest.talked = True
             self._running = bool(a)
             self._interrupt_char = _CTRL_C
-            if self._program_changes() and a:
-                self._interrupt()
+            wanted = self._program_changes()
+            if a:
+                self._interrupted = False
+                if wanted:
+                    self._interrupt()
         elif op is Op.KBD_INTR:
             self._interrupt_char = a
         elif op is Op.STDOUT:
@@ -273,17 +272,22 @@ class Machine:
             return self._silicon.answer(op, a, b, data)
         return 0
 
-    def _soft_reset(self, raw: bool) -> None:
+    def _soft_reset(self, begin: Begin) -> None:
         stdin = self._end_guest()
         self._silicon.soft_reset()
         if stdin and self._launch:
-            self._spawn(self._launch, stdin, raw=raw)
+            self._spawn(self._launch, stdin, begin)
 
     def _reset(self, cause: ResetCause, delay_s: float) -> None:
         self._halt()
         self._on_reset(cause, delay_s)
 
     def _crashed(self, guest: GuestProcess) -> None:
+        if self._interrupted:
+            # Ctrl-C came in the middle of a garbage collection, which leaves the heap locked. On
+            # a chip it waits for the next jump: give the prompt that it would have given.
+            self._soft_reset(Begin.REPL)
+            return
         status = guest.kill()
         self._halt()
         self._on_console(b"Guru Meditation Error: MicroPython ended (%d)\r\n" % status)

@@ -50,6 +50,7 @@ class Common:
     URCS: "tuple[bytes, ...]" = (b"+CEREG:", b"+CEDRXP:", b"+CGEV:")  # beginnings
     DIGITS_AFTER = b"\n"  # beginning of a line whose counted run is hexadecimal
     CID = 1  # of the PDP context
+    band: "int | None" = None  # the only LTE band to be used; None: any
     PSM_SLEEP_KEEPS_SESSION = False
 
     def __init__(self, suite: int = _PSK_AES128_CCM_8) -> None:

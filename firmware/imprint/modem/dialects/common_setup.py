@@ -36,6 +36,7 @@ class Setup:
 
     ICCID = b"AT+CCID"
     EDRX = b"AT+CEDRXS"
+    _pin: "Secret | None" = None
 
     def __init__(self, dialect: "Any") -> None:
         self.dialect = dialect
@@ -80,7 +81,12 @@ class Setup:
         A modem that is registered with that APN already keeps its registration. Raises SetupError
         for the SIM, WeatherError: no network in `timeout_ms`, denied, no data connection.
         """
+        self._pin = pin
         yield from self._unlock(pin)
+        if self.dialect.band is not None:
+            from imprint.modem.dialects import band
+
+            yield from band.hold(self)
         quoted = b'"' + apn.encode() + b'"'
         prefix = b"+CGDCONT: %d," % self.dialect.CID
         contexts = yield Command(b"AT+CGDCONT?", prefix=prefix, least=0)
@@ -106,6 +112,12 @@ class Setup:
     def before_radio(self, apn: bytes) -> "Talk":
         """What is set while the radio is off; `apn` in quotes."""
         yield Command(b'AT+CGDCONT=%d,"IP",%s' % (self.dialect.CID, apn))
+
+    def restarted(self) -> "Talk":
+        """What a modem that was started anew has forgotten; the radio stays off."""
+        yield from self.power_up()
+        yield from self._unlock(self._pin)
+        yield Command(b"AT+CFUN=4", _CFUN_MS)
 
     def bring_up(self, apn: bytes) -> "Talk":
         """After registration: see that there is a data connection."""

@@ -37,10 +37,13 @@ class Setup(common_setup.Setup):
         lines = yield from maybe(Command(b"AT+URAT?", prefix=b"+URAT:", least=0))
         if lines and number(fields(lines[0]), 0) != rat:
             yield Command(b"AT+URAT=%d" % rat)
-            yield Command(b"AT+CFUN=15", 60000, resets=True)
-            yield from self.power_up()
-            yield Command(b"AT+CFUN=4", 60000)
+            yield from self.restart()
         yield from super().before_radio(apn)
+
+    def restart(self) -> "Talk":
+        """So that what it stores counts; the radio is off after it."""
+        yield Command(b"AT+CFUN=15", 60000, resets=True)
+        yield from self.restarted()
 
     def bring_up(self, apn: bytes) -> "Talk":
         yield from super().bring_up(apn)

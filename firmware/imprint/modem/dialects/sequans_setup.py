@@ -28,12 +28,15 @@ class Setup(common_setup.Setup):
         lines = yield from maybe(Command(b"AT+SQNMODEACTIVE?", prefix=b"+SQNMODEACTIVE:", least=0))
         if lines and number(fields(lines[0]), 0) != mode:
             yield Command(b"AT+SQNMODEACTIVE=%d" % mode)
-            try:
-                yield Command(b"AT^RESET", resets=True)
-            except WeatherError as error:
-                if error.code not in (221, 227):  # the start came before the final
-                    raise
-            yield Wait(_RESET_MS, b"+SYSSTART")
-            yield from self.power_up()
-            yield Command(b"AT+CFUN=4", 60000)
+            yield from self.restart()
         yield from super().before_radio(apn)
+
+    def restart(self) -> "Talk":
+        """So that what it stores counts; the radio is off after it."""
+        try:
+            yield Command(b"AT^RESET", resets=True)
+        except WeatherError as error:
+            if error.code not in (221, 227):  # the start came before the final
+                raise
+        yield Wait(_RESET_MS, b"+SYSSTART")
+        yield from self.restarted()

@@ -186,8 +186,11 @@ def _operations(cloud: EnosCloud) -> dict[str, control.Operation]:
     def stop() -> NoReturn:
         raise control.Stop
 
-    def product(product_key: str | None) -> str:
-        return cloud.create_product(product_key)
+    def product(product_key: str | None, gateway: bool = False) -> str:
+        return cloud.create_product(product_key, kind=GATEWAY if gateway else DEVICE)
+
+    def certificate(product_key: str, on: bool, days: int) -> None:
+        cloud.require_certificate(product_key, on, days=days)
 
     def add(product_key: str, device_name: str, identity: str | None, mode: int) -> None:
         cloud.create_device(product_key, device_name)
@@ -206,6 +209,15 @@ def _operations(cloud: EnosCloud) -> dict[str, control.Operation]:
     def enable(product_key: str, device_name: str, on: bool) -> None:
         cloud.set_enabled(product_key, device_name, on)
 
+    def bind(product_key: str, device_name: str, gateway: list[str]) -> None:
+        cloud.bind((gateway[0], gateway[1]), (product_key, device_name))
+
+    def delete(product_key: str, device_name: str) -> None:
+        cloud.delete_device(product_key, device_name)
+
+    def log(product_key: str, device_name: str) -> list[dict[str, Any]]:
+        return cloud.device_log(product_key, device_name)
+
     return {
         "stop": stop,
         "product": product,
@@ -217,4 +229,8 @@ def _operations(cloud: EnosCloud) -> dict[str, control.Operation]:
         "reset": reset,
         "enable": enable,
         "registration": cloud.set_dynamic_activation,
+        "certificate": certificate,
+        "bind": bind,
+        "delete": delete,
+        "log": log,
     }

@@ -1,7 +1,4 @@
-"""A part of the flash as a block device; this much of a partition a mounted file system needs.
-
-No method has a jump: see _chip.
-"""
+"""A part of the flash as a block device; this much of a partition a mounted file system needs."""
 
 from _chip import call, fetch
 

@@ -10,7 +10,7 @@ from __main__ import __dict__ as _globals
 from _chip import call
 from usys import stdout as _out
 
-_raw = sys.argv[2] == "1"  # the raw REPL talks, rather than the friendly one
+_begin = sys.argv[2]
 model = sys.argv[3]
 
 
@@ -47,8 +47,6 @@ def run(code, arg=None, raw=False):
         except BaseException as e:
             error = e
         call(OP_RUNNING, 0)
-        for _ in b"\0":  # a jump: a pending interrupt is raised here
-            pass
     except KeyboardInterrupt as e:
         error = error or e
         call(OP_RUNNING, 0)
@@ -64,7 +62,7 @@ def run(code, arg=None, raw=False):
 def _files():
     import os
 
-    for name in ("boot.py",) if _raw else ("boot.py", "main.py"):
+    for name in ("boot.py", "main.py") if _begin == "MAIN" else ("boot.py",):
         try:
             os.stat(name)
         except OSError:
@@ -76,7 +74,7 @@ def _files():
 
 def start():
     """Run what is there to run, then talk, until a soft reset."""
-    raw = _raw
+    raw = _begin == "RAW_REPL"
     _globals.clear()
     _globals["__name__"] = "__main__"
     sys.argv.clear()

@@ -3,10 +3,9 @@
 Everything that a chip does outside of MicroPython's heap is asked of the host, which answers at
 once. `OP_...` stands for a number that the host puts in when it compiles this file.
 
-An exchange is never torn: SIGINT (Ctrl-C) and its helper signal wait until the answer is there,
-and the code between has no jump, which is where MicroPython would raise a pending
-KeyboardInterrupt. LittleFS relies on it: its C code must not be left by an exception. Nor does
-`call` allocate: a file that nobody closed is written by the garbage collector.
+An exchange is never torn: SIGINT (Ctrl-C), whose handler raises KeyboardInterrupt there and then,
+waits until the answer is there. Nor does `call` allocate: what was written to a file that nobody
+closed comes out of the garbage collector.
 """
 
 import ffi
@@ -18,10 +17,10 @@ _request = bytearray(16)
 _answer = array("i", [0])
 _wire = open(int(sys.argv[1]), "r+b")
 _mask = ffi.open(None).func("i", "sigprocmask", "iPP")
-# sigset_t with bits 2 (SIGINT) and 10 (SIGUSR1); as long as glibc's, which may copy all of it.
-# Spelt out, it stays in the image.
+# sigset_t with bit 2 (SIGINT); as long as glibc's, which may copy all of it. Spelt out, it stays in
+# the image.
 _SIGNALS = (
-    b"\x02\x02"
+    b"\x02\0"
     b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
     b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
     b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"

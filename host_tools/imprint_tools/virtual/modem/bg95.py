@@ -8,7 +8,7 @@ from functools import reduce
 from typing import ClassVar
 
 from imprint_tools.secret import Secret
-from imprint_tools.virtual.modem.cellular import periodic_tau_s, timer_s
+from imprint_tools.virtual.modem.cellular import ALL_BANDS, CAT_M1, NB_IOT, periodic_tau_s, timer_s
 from imprint_tools.virtual.modem.clock import sleep
 from imprint_tools.virtual.modem.core import OK, Core, at
 from imprint_tools.virtual.modem.dtls import PSK_CBC_SHA256, PSK_CCM_8, State
@@ -53,6 +53,7 @@ class Bg95(Core):
         self._modes: dict[int, int] = {}
         self._announced: set[int] = set()
         self._error_number = 0
+        self.radio.bands = self.nvm.setdefault("bands", {})
 
     @property
     def _files(self) -> dict[str, bytes]:
@@ -298,7 +299,22 @@ class Bg95(Core):
 
     @at("+QCFG")
     async def _configure(self, command: Command) -> None:
-        command.text(0)
+        if command.text(0) == "band":
+            self._select_bands(command)
+
+    def _select_bands(self, command: Command) -> None:
+        """`"band",<GSM>,<LTE-M>,<NB-IoT>` in hexadecimal; 0 leaves it as it is."""
+        bands = self.radio.bands
+        if len(command.args) == 1:
+            masks = (bands.get(act, ALL_BANDS) for act in (CAT_M1, NB_IOT))
+            self.info('+QCFG: "band",0xf,' + ",".join(f"{mask:#x}" for mask in masks))
+            return
+        words = command.args[1:4]
+        if len(words) < 3 or not all(re.fullmatch("[0-9A-Fa-f]{1,22}", word) for word in words):
+            raise CommandError(BAD_PARAMETER)
+        for act, word in ((CAT_M1, words[1]), (NB_IOT, words[2])):
+            if mask := int(word, 16):
+                bands[act] = self.bands(mask)
 
     @at("+QPOWD")
     async def _power_down(self, _command: Command) -> str:

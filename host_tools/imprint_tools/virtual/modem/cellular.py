@@ -20,6 +20,11 @@ IDLE, HOME, SEARCHING, DENIED, UNKNOWN, ROAMING = range(6)
 CAT_M1, NB_IOT = 7, 9
 """Access technologies of +CEREG."""
 
+BANDS = (1, 2, 3, 4, 5, 8, 12, 13, 17, 18, 19, 20, 25, 26, 28, 66, 71, 85)
+"""What the modems can do, all alike."""
+ALL_BANDS = sum(1 << (band - 1) for band in BANDS)
+"""The same as a mask: bit 0 is band 1."""
+
 SIM_MISSING, SIM_PIN, SIM_PUK, SIM_BUSY, WRONG_PASSWORD = 10, 11, 12, 14, 16
 """CME errors of the SIM."""
 
@@ -73,6 +78,7 @@ class Cell:
 
     coverage: Coverage = Coverage.HOME
     act: int = NB_IOT
+    band: int = 20
     attach_s: float = 1.0
     """From CFUN=1 to the end of the search."""
     apn: str | None = None
@@ -113,6 +119,8 @@ class Radio:
         self.psm_wanted: tuple[str, str] | None = None
         """(periodic TAU, active time) as asked for; None: off."""
         self.edrx_wanted: str | None = None
+        self.bands: dict[int, int] = {}
+        """Masks of the bands that are searched, by access technology; one that is absent: all."""
         self.asleep = False
         self.on_registration: Callable[[], None] = lambda: None
         self.on_sleep: Callable[[bool], None] = lambda _asleep: None
@@ -197,8 +205,11 @@ class Radio:
             self.retry()
 
     def _found(self) -> None:
-        self.cause = _CAUSES.get(self.cell.coverage)
-        self._settle(_ENDS[self.cell.coverage])
+        searched = self.bands.get(self.cell.act, ALL_BANDS)
+        heard = searched >> (self.cell.band - 1) & 1
+        coverage = self.cell.coverage if heard else Coverage.NONE
+        self.cause = _CAUSES.get(coverage)
+        self._settle(_ENDS[coverage])
         self.traffic()
 
     def _settle(self, stat: int) -> None:

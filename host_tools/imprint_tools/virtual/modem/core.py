@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TypeVar
 
 from imprint_tools.secret import Secret
 from imprint_tools.virtual.modem.air import Air
-from imprint_tools.virtual.modem.cellular import FLIGHT, FULL, OFF, Radio
+from imprint_tools.virtual.modem.cellular import ALL_BANDS, FLIGHT, FULL, OFF, Radio
 from imprint_tools.virtual.modem.clock import Clock, sleep
 from imprint_tools.virtual.modem.dtls import PSK_CCM_8, SUITES, Dtls
 from imprint_tools.virtual.modem.grammar import (
@@ -310,6 +310,12 @@ class Core:
         """Whether the modem has that cipher suite."""
         ccm_8 = self.CCM_8 if self.quirks.ccm_8 is None else self.quirks.ccm_8
         return suite in SUITES and (ccm_8 or suite != PSK_CCM_8)
+
+    def bands(self, mask: int) -> int:
+        """Bit 0 is band 1. Raises CommandError: it holds no band that the modem has."""
+        if not mask & ALL_BANDS:
+            raise CommandError(BAD_PARAMETER)
+        return mask
 
     def dtls(self, identity: str, key: Secret, suites: list[int]) -> Dtls:
         """A session to be. Raises CommandError: a key or suite that cannot be."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from imprint_tools.secret import Secret
-from imprint_tools.virtual.modem.cellular import FULL, OFF
+from imprint_tools.virtual.modem.cellular import CAT_M1, FULL, NB_IOT, OFF
 from imprint_tools.virtual.modem.core import Core, Reboot, at
 from imprint_tools.virtual.modem.dtls import AEAD, PSK_CBC_SHA256, PSK_CCM_8, State
 from imprint_tools.virtual.modem.grammar import BAD_PARAMETER, Command, CommandError, Kind
@@ -64,6 +64,7 @@ class Nrf91(Core):
         super()._defaults()
         self._options: dict[int, _Options] = {}
         self._system_mode = "1,1,0,0"
+        self.radio.bands = {}
         self._handshaking = False
 
     @property
@@ -138,6 +139,23 @@ class Nrf91(Core):
             if self.radio.functionality == FULL:
                 raise CommandError(_WHILE_ACTIVE)
             self._system_mode = ",".join(str(command.number(i)) for i in range(4))
+
+    @at("%XBANDLOCK")
+    async def _band_lock(self, command: Command) -> None:
+        """The runtime mask; there is no permanent one here."""
+        if command.kind is Kind.READ:
+            mask = self.radio.bands.get(NB_IOT)
+            self.info('%XBANDLOCK: "","' + ("" if mask is None else f"{mask:088b}") + '"')
+            return
+        if self.radio.functionality == FULL:
+            raise CommandError(_WHILE_ACTIVE)
+        operation, bits = command.number(0), command.text(1, "")
+        if operation == 0:
+            self.radio.bands = {}
+        elif operation == 2 and re.fullmatch("[01]{1,88}", bits):
+            self.radio.bands = dict.fromkeys((CAT_M1, NB_IOT), self.bands(int(bits, 2)))
+        else:
+            raise CommandError(BAD_PARAMETER)
 
     @at("%XICCID")
     async def _iccid(self, _command: Command) -> None:

@@ -9,6 +9,7 @@ import re
 from typing import Any, ClassVar
 
 from imprint_tools.secret import Secret
+from imprint_tools.virtual.modem.cellular import CAT_M1, NB_IOT
 from imprint_tools.virtual.modem.core import Core, at
 from imprint_tools.virtual.modem.dtls import PSK_CBC_SHA256, PSK_CCM_8, SUITES
 from imprint_tools.virtual.modem.grammar import BAD_PARAMETER, Command, CommandError, Kind
@@ -25,6 +26,9 @@ _LEVEL, _VERSION, _SUITE, _KEY, _IDENTITY = 0, 1, 2, 8, 9
 _LEGACY = {6: 0x008C, 7: 0x008D, 12: 0x00AE, 13: 0x00AF, 16: 0x00A8, 17: 0x00A9}
 _AUTOMATIC, _ONE_BY_IANA, _LIST_BY_IANA = 0, 99, 100
 _FACTORY = {"+URAT": "7", "+UMNOPROF": "0", "+UPSV": "0"}
+_RATS = {0: CAT_M1, 1: NB_IOT}  # as +UBANDMASK counts them
+_BAND_LIMIT = 1 << 64
+_FACTORY_BANDS = 168761503
 _ALL = [PSK_CCM_8, PSK_CBC_SHA256]
 
 
@@ -41,6 +45,8 @@ class SaraR5(Core):
     """The certificate validation level after a profile's reset is not 0."""
     NEEDS_CONTEXT: ClassVar[bool] = True
     """UPSD and UPSDA come before sockets."""
+    HIGH_BANDS: ClassVar[bool] = True
+    """Bands 65 to 128 have a mask of their own."""
 
     def _defaults(self) -> None:
         super()._defaults()
@@ -51,6 +57,12 @@ class SaraR5(Core):
         self._peers: dict[int, tuple[str, int]] = {}
         self._active = False
         self._error_code = 0
+        self.radio.bands = {_RATS[rat]: mask for rat, mask in self._bands.items()}
+
+    @property
+    def _bands(self) -> dict[int, int]:
+        found: dict[int, int] = self.nvm.setdefault("bands", dict.fromkeys(_RATS, _FACTORY_BANDS))
+        return found
 
     # -- security profiles ----------------------------------------------------------------------
 
@@ -342,6 +354,25 @@ class SaraR5(Core):
         else:
             self.info(f"{command.name}: {self.nvm.get(command.name, _FACTORY[command.name])}")
 
+    @at("+UBANDMASK")
+    async def _band_mask(self, command: Command) -> None:
+        """`<RAT>,<bands 1 to 64>[,<65 to 128>]`; counts from the next start on."""
+        self._need_sim()
+        if command.kind is Kind.READ:
+            words = []
+            for rat, mask in sorted(self._bands.items()):
+                high, low = divmod(mask, _BAND_LIMIT)
+                words += [rat, low, high] if self.HIGH_BANDS else [rat, low]
+            self.info("+UBANDMASK: " + ",".join(map(str, words)))
+            return
+        rat, masks = command.number(0), command.args[1:]
+        if not (rat in _RATS and 1 <= len(masks) <= 1 + self.HIGH_BANDS):
+            raise CommandError(BAD_PARAMETER)
+        if not all(re.fullmatch(r"\d{1,20}", mask) for mask in masks):
+            raise CommandError(BAD_PARAMETER)
+        low, high = (*map(int, masks), 0)[:2]
+        self._bands[rat] = self.bands(high * _BAND_LIMIT + low)
+
 
 class SaraR422(SaraR5):
     """One suite by its number at IANA (99)."""
@@ -360,4 +391,5 @@ class SaraR410(SaraR5):
     SUITE_FORM = _AUTOMATIC
     CHECKS_CA = False
     NEEDS_CONTEXT = False
+    HIGH_BANDS = False
     CCM_8 = False

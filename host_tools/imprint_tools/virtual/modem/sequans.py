@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from imprint_tools.secret import Secret
-from imprint_tools.virtual.modem.cellular import OFF
+from imprint_tools.virtual.modem.cellular import BANDS, CAT_M1, NB_IOT, OFF
 from imprint_tools.virtual.modem.core import OK, Core, Reboot, at
 from imprint_tools.virtual.modem.dtls import PSK_CBC_SHA256, PSK_CCM_8
 from imprint_tools.virtual.modem.grammar import BAD_PARAMETER, Command, CommandError, Kind
@@ -48,10 +48,19 @@ class Gm02s(Core):
     def _defaults(self) -> None:
         super()._defaults()
         self._connections = {handle: _Connection() for handle in _CONNECTIONS}
+        self.radio.bands = {
+            act: sum(1 << (band - 1) for band in self._bands[rat])
+            for rat, act in enumerate((CAT_M1, NB_IOT))
+        }
 
     @property
     def _profiles(self) -> dict[int, tuple[str, ...]]:
         found: dict[int, tuple[str, ...]] = self.nvm.setdefault("profiles", {})
+        return found
+
+    @property
+    def _bands(self) -> list[tuple[int, ...]]:
+        found: list[tuple[int, ...]] = self.nvm.setdefault("bands", [BANDS, BANDS])
         return found
 
     # -- security profiles ----------------------------------------------------------------------
@@ -272,6 +281,19 @@ class Gm02s(Core):
             self.nvm["mode"] = command.number(0)
         else:
             self.info(f"+SQNMODEACTIVE: {self.nvm.get('mode', 1)}")
+
+    @at("+SQNBANDSEL")
+    async def _select_bands(self, command: Command) -> None:
+        """`<0 LTE-M, 1 NB-IoT>,<operator>,"<bands>"`; counts from the next start on."""
+        if command.kind is not Kind.SET:
+            for rat, bands in enumerate(self._bands):
+                self.info(f'+SQNBANDSEL: {rat},standard,"{",".join(map(str, bands))}"')
+            return
+        rat, wanted = command.number(0), command.text(2).split(",")
+        known = {str(band): band for band in BANDS}
+        if rat not in (0, 1) or command.text(1) != "standard" or not known.keys() >= {*wanted}:
+            raise CommandError(BAD_PARAMETER)
+        self._bands[rat] = tuple(known[band] for band in wanted)
 
     @at("+SQNEDRX")
     async def _extended_reception(self, command: Command) -> None:
