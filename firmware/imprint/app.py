@@ -66,16 +66,8 @@ _OUTBOX = "/outbox"
 
 # What one step needs and the next does not. It leaves the memory when it has done its part, and
 # comes back from flash when it is needed again: a first boot is to fit the smallest heap. A
-# journey's cloud adds its own, PASSING.
-_PASSING = (
-    "imprint.identity",
-    "imprint.modem.cme",
-    "imprint.net.clock",
-    "imprint.net.tls",
-    "imprint.onboarding",
-    "imprint.sign",
-    "imprint.vault",
-)
+# journey's cloud adds its own, PASSING. Names below `imprint`, in one string, which is smaller.
+_PASSING = "identity modem.cme net.clock net.tls onboarding sign vault "
 
 
 def run() -> None:
@@ -105,7 +97,7 @@ class App:
         self._backoff = Backoff(os.urandom, _RETRY_MS, _RETRY_CEILING_MS)
         self._identity: "Identity | None" = None
         self._session: "Any" = None  # the journey's kind of session
-        self._passing: "tuple[str, ...]" = _PASSING
+        self._passing = _PASSING
         self._credential: "dict | None" = None  # what the vault holds
         self._rolled_back = False
         self._error: "errors.ImprintError | None" = None  # what led to WAIT or HALT
@@ -120,15 +112,6 @@ class App:
     def run(self) -> None:
         """Walk the table until HALT."""
         port.emit("boot", cause=port.reset_cause(), free=gc.mem_free())
-        steps = {
-            "IDENTITY": self._load_identity,
-            "LINK": self._join,
-            "CLOCK": self._set_clock,
-            "REGISTER": self._register,
-            "CONNECT": self._login,
-            "ONLINE": self._report,
-            "WAIT": self._wait,
-        }
         gc.threshold(_GC_THRESHOLD)
         state = "IDENTITY"
         while state != "HALT":
@@ -136,7 +119,15 @@ class App:
             gc.collect()
             port.emit("state", s=state, alloc=gc.mem_alloc())
             try:
-                event = steps[state]()
+                event = {
+                    "IDENTITY": self._load_identity,
+                    "LINK": self._join,
+                    "CLOCK": self._set_clock,
+                    "REGISTER": self._register,
+                    "CONNECT": self._login,
+                    "ONLINE": self._report,
+                    "WAIT": self._wait,
+                }[state]()
             except errors.ImprintError as error:
                 self.close()
                 self._error = error
@@ -152,11 +143,10 @@ class App:
             self._session.close()
         self._keep()
 
-    def free(self, *more: str) -> None:
-        """Make room, and in one piece, before what takes most of it; `more` are modules of
+    def free(self, more: str = "") -> None:
+        """Make room, and in one piece, before what takes most of it; `more` names modules of
         `imprint` that are not needed now either."""
-        _forget(self._passing)
-        _forget(["imprint." + name for name in more])
+        _forget(self._passing + more)
         gc.collect()
 
     def keep(self, record: dict) -> None:
@@ -177,7 +167,7 @@ class App:
 
         burned = identity.parse(self.store.get("identity"), self._digest, port.unique_id())
         self._identity = burned
-        self._passing = _PASSING + (identity.module_name(burned.journey),)
+        self._passing = _PASSING + identity.module_name(burned.journey) + " "
         del identity
         self.free()
         # By their names: a board carries the journey that it needs in memory, and no other.
@@ -346,12 +336,12 @@ def _module(name: str) -> "Any":
     return __import__(name, None, None, ("*",))
 
 
-def _forget(modules: "tuple | list") -> None:
+def _forget(names: str) -> None:
     # What nothing refers to any more is garbage; a module is referred to by these two.
-    for module in modules:
-        if module in sys.modules:
-            package, _, name = module.rpartition(".")
-            del sys.modules[module]
+    for name in names.split():
+        package, _, name = ("imprint." + name).rpartition(".")
+        if package + "." + name in sys.modules:
+            del sys.modules[package + "." + name]
             delattr(sys.modules[package], name)
 
 

@@ -14,12 +14,10 @@ The application is told apart by its version command: Serial Modem takes a bare 
 one wants CR LF, which both take while no data mode is near. The latter is nrf91_slm.py.
 """
 
-import binascii
-
 from micropython import const
 
 from imprint.errors import ProtocolError
-from imprint.modem.dialects.common import Common, fields, length, maybe, number
+from imprint.modem.dialects.common import Common, fields, hexadecimal, length, maybe, number
 from imprint.modem.engine import Command
 
 TYPE_CHECKING = const(False)
@@ -74,9 +72,8 @@ class Dialect(Common):
         if self.classic:
             yield from self.classic.send(data)
             return
-        # In one piece with its end: each copy of this long a line wants a long run of the heap.
-        parts = (b'AT#XSEND=%d,1,0,"' % handle, binascii.hexlify(data), b'"', self.eol)
-        lines = yield Command(b"".join(parts), _SEND_MS, prefix=b"#XSEND:", bare=True)
+        line = hexadecimal(b'AT#XSEND=%d,1,0,"' % handle, data)
+        lines = yield Command(line, _SEND_MS, prefix=b"#XSEND:")
         if number(fields(lines[0]), 2) != len(data):
             raise ProtocolError(_MODEM_GARBAGE, "AT#XSEND")
 
