@@ -17,8 +17,8 @@ _request = bytearray(16)
 _answer = array("i", [0])
 _wire = open(int(sys.argv[1]), "r+b")
 _mask = ffi.open(None).func("i", "sigprocmask", "iPP")
-# sigset_t with bit 2 (SIGINT); as long as glibc's, which may copy all of it. Spelt out, it stays in
-# the image.
+# sigset_t with bit 2 (SIGINT); as long as glibc's, which may copy all of it. Spelt out, it stays
+# in the image.
 _SIGNALS = (
     b"\x02\0"
     b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
