@@ -338,10 +338,11 @@ def _module(name: str) -> "Any":
 
 def _forget(names: str) -> None:
     # What nothing refers to any more is garbage; a module is referred to by these two.
-    for name in names.split():
-        package, _, name = ("imprint." + name).rpartition(".")
-        if package + "." + name in sys.modules:
-            del sys.modules[package + "." + name]
+    for below in names.split():
+        module = "imprint." + below
+        if module in sys.modules:
+            package, _, name = module.rpartition(".")
+            del sys.modules[module]
             delattr(sys.modules[package], name)
 
 
