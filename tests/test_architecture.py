@@ -77,6 +77,10 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
         PURE,
         BASE | {"imprint.port", "imprint.subdevices", "imprint.drivers.*"},
     ),
+    "imprint.net.enos_api": (
+        PURE | {"os"},
+        BASE | {"imprint.port", "imprint.wire.*", "imprint.net.*"},
+    ),
     "imprint.net.enos_session": (
         PURE,
         BASE | {"imprint.port", "imprint.net.*"},

@@ -681,11 +681,20 @@ with `imprint verify`.
 
 _CERTIFICATE_DEMANDED = const(510)
 """SetupError: CONNACK 5, and this unit shows no certificate: as a rule the product demands one
-(746). The device may also be disabled (723), a mirror (719) or a sub-device (741); which it is
-stands in the cloud's device log only.
+(746). The device may also be disabled (723), a mirror (719), a sub-device (741), or one that
+cannot be activated (770, 771); which it is stands in the cloud's device log only.
 
 Next: look into the device log; for 746 burn `certificate = "apply"` with a service account, or
-switch the product's certificate authentication off.
+switch the product's certificate authentication off; for 771 burn the device's own secret.
+"""
+
+_CERTIFICATE_REFUSED = const(511)
+"""SetupError: CONNACK 5 although this unit showed its certificate: as a rule that was revoked, or
+is not the one that is bound to the device (745). The device may also be disabled (723), a mirror
+(719) or a sub-device (741); which it is stands in the cloud's device log only.
+
+Next: look into the device log; after a revocation burn the identity again with `imprint inject`:
+it comes with a new key, for which the unit applies for a certificate.
 """
 
 
@@ -733,7 +742,8 @@ the list of sub-devices.
 """
 
 _SUBDEVICE_KIND_WRONG = const(526)
-"""SetupError: This device cannot be a sub-device: it is a mirror (719), or a gateway itself (791).
+"""SetupError: This device cannot be a sub-device: it is a mirror (719), or a gateway itself (791),
+or it logs in by a way that is not a sub-device's (741).
 
 Next: correct the list of sub-devices, or the product's node type.
 """
@@ -811,10 +821,11 @@ Next: enable the device in the console, then power-cycle the unit.
 """
 
 _REPORT_UNANSWERED = const(604)
-"""WeatherError: The broker took the report, but the cloud's reply did not come. It is kept and
-sent again.
+"""WeatherError: The broker took the report, but the cloud's reply did not come; over CoAP: it is
+not JSON, or another message's (`detail`). It is kept and sent again, over CoAP once.
 
-Next: wait; if it repeats, check that the product has a thing model.
+Next: wait; if it repeats, check that the product has a thing model, over CoAP also that `host` is
+the cloud's own.
 """
 
 _DOWNLINK_UNUSABLE = const(605)

@@ -234,5 +234,3 @@ class TestHeap(unittest.TestCase):
 
 def _nothing():
     pass
-
-

@@ -193,9 +193,7 @@ class TestUpload(unittest.TestCase):
             _response(_CONTINUE, block1=_b(1, True, 128)),
             _response(_CHANGED, block1=_b(2, False, 128)),
         ], whole_max=128, exponent=3)  # fmt: skip
-        self.assertEqual(
-            [("1:0/1/128", 128), ("1:1/1/128", 128), ("1:2/0/128", 44)], talk.asked
-        )
+        self.assertEqual([("1:0/1/128", 128), ("1:1/1/128", 128), ("1:2/0/128", 44)], talk.asked)
         self.assertEqual(_BODY[:300], b"".join([m.payload for m in talk.requests]))
         self.assertEqual(_CHANGED, talk.result.code)
 

@@ -93,6 +93,7 @@ class TestRequest(unittest.TestCase):
     def test_separate(self):
         """The acknowledgement of a separate response goes out before the response is handed on,
         and again when the peer repeats itself."""
+
         def answer(message):
             return [_reply(message, b"x", kind=0)] if message.code == GET else []
 
@@ -165,6 +166,7 @@ class TestTrouble(unittest.TestCase):
 
     def test_endless_blocks(self):
         """The timeout bounds a transfer of which each block is answered."""
+
         def answer(message):
             port.sleep_ms(10)
             at = len(sock.sent) - 1
@@ -177,6 +179,7 @@ class TestTrouble(unittest.TestCase):
 
     def test_reset(self):
         """A reset ends the request at once."""
+
         def answer(message):
             reset = Message(0, b"", RST)
             reset.message_id = message.message_id
@@ -188,6 +191,7 @@ class TestTrouble(unittest.TestCase):
 
     def test_garbage(self):
         """Garbage and strangers before the answer are counted, no more."""
+
         def answer(message):
             return [b"", b"\xff" * 50, b"\x40" * 1281,
                     (_reply(message, b"forged"), ("198.51.100.7", 5684)),

@@ -210,9 +210,7 @@ class TestOptions(unittest.TestCase):
             b"42010102aabbb5746f70696303657874",
             binascii.hexlify(wire[:16]),
         )
-        self.assertEqual(
-            path, "/".join([value.decode() for _, value in decode(wire).options])
-        )
+        self.assertEqual(path, "/".join([value.decode() for _, value in decode(wire).options]))
 
     def test_critical(self):
         """A response is unusable for a critical option that it may not have, or has twice."""

@@ -54,15 +54,21 @@ class TestCommon(unittest.TestCase):
         """IMEI and ICCID in the forms that modems have; anything else is error 222."""
         setup = plain()
         for answer in (b'+CGSN: "352656100367872"', b"352656100367872"):
-            self.assertEqual(
-                "352656100367872", play(setup.imei(), [(b"AT+CGSN=1", info(answer))])
-            )
+            self.assertEqual("352656100367872", play(setup.imei(), [(b"AT+CGSN=1", info(answer))]))
         for answer in (b"+CCID: 89882390000123456789", b"8988239000012345678F"):
             number = play(status.iccid(setup), [(b"AT+CCID", info(answer))])
             self.assertTrue(number.startswith("8988239000012345678"))
         for answer in (b"+CGSN: 12", b"ME UNKNOWN", b'+CGSN: "35265610036787X"'):
             with raises(ProtocolError, 222):
                 play(setup.imei(), [(b"AT+CGSN=1", info(answer))])
+
+    def test_what_is_no_text(self):
+        """Bytes on the line that are no ASCII do no harm: in a name, in the state of the SIM."""
+        script = ((b"AT+CGMM", info(b"BG95\xff\x80")), (b"AT+CGMR", info(b"R\xc3")))
+        self.assertEqual("BG95?? R?", play(plain().identify(), script))
+        with raises(SetupError, 226) as caught:
+            self.attach((b"AT+CPIN?", info(b"+CPIN: PH-\xfe PIN")))
+        self.assertEqual("PH-? PIN", caught.exception.detail)
 
     def test_signal(self):
         """+CESQ in dBm and dB; 255 is not known."""

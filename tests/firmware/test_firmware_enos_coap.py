@@ -80,9 +80,7 @@ class TestHandshake(unittest.TestCase):
         """Every vector of the PSK."""
         for case in vectors("enos_coap")["psk"]:
             with self.subTest(case["secret"]):
-                self.assertEqual(
-                    case["psk"], _hex(login.derive_psk(case["secret"].encode()))
-                )
+                self.assertEqual(case["psk"], _hex(login.derive_psk(case["secret"].encode())))
 
     def test_identity(self):
         """Every vector of the PSK identity."""
@@ -99,17 +97,13 @@ class TestHandshake(unittest.TestCase):
         self.assertEqual(b"MuGsF6W4,15bBZlRknc,3,3600", login.psk_identity(unit, None))
         self.assertEqual("f5b79b5fb0803061152a44f92b37e23c", _hex(login.psk_key(unit, None)))
         self.assertEqual(b"MuGsF6W4,15bBZlRknc,2,3600", login.psk_identity(unit, _RECORD))
-        self.assertEqual(
-            "43e307fffce19a0176803de3445fe0e3", _hex(login.psk_key(unit, _RECORD))
-        )
+        self.assertEqual("43e307fffce19a0176803de3445fe0e3", _hex(login.psk_key(unit, _RECORD)))
 
     def test_mode_2(self):
         """A burned secret is used, whatever an earlier identity of this board left behind."""
         for credential in (None, _RECORD):
             unit = _static()
-            self.assertEqual(
-                b"MuGsF6W4,15bBZlRknc,2,3600", login.psk_identity(unit, credential)
-            )
+            self.assertEqual(b"MuGsF6W4,15bBZlRknc,2,3600", login.psk_identity(unit, credential))
             self.assertEqual(
                 "55ca0f1224140d8d9b7d238065ab2ff4", _hex(login.psk_key(unit, credential))
             )
@@ -236,9 +230,7 @@ class TestReports(unittest.TestCase):
     def test_event(self):
         """An event has its name in path and method."""
         _, segments, payload = enos_coap_events.event(_identity(), 8, "alarm", {"level": 2}, 5)
-        self.assertEqual(
-            ["topic", "sys", _PK, _DK, "thing", "event", "alarm", "post"], segments
-        )
+        self.assertEqual(["topic", "sys", _PK, _DK, "thing", "event", "alarm", "post"], segments)
         self.assertEqual(
             b'{"id":"8","method":"thing.event.alarm.post",'
             b'"params":{"events":{"level":2},"time":5},"version":"1.0"}',
@@ -270,9 +262,19 @@ class TestReports(unittest.TestCase):
 class TestRefusals(unittest.TestCase):
     def test_accepted(self):
         """A success without a reply, with code 200, or with one that says nothing we know."""
-        for payload in (b"", b'{"id":"1","code":200}', b"{}", b"not JSON", b'{"code":"odd"}',
+        for payload in (b"", b'{"id":"1","code":200}', b"{}", b'{"code":"odd"}',
                         b'{"code":true}'):  # fmt: skip
-            self.assertIsNone(enos_coap.report_refused(_CHANGED, payload))
+            self.assertIsNone(enos_coap.report_refused(_CHANGED, payload, 1))
+
+    def test_not_its_reply(self):
+        """One that is cut off, no JSON, or of another message says nothing: 604, it is kept."""
+        for payload in (
+            b"not JSON", b'{"id":"1","code":2', b'{"id":"1","code":200', b"[]", b"\xff",
+            b'{"id":"2","code":200}', b'{"id":2}', b'{"id":null,"code":460}',
+        ):  # fmt: skip
+            error = enos_coap.report_refused(_CHANGED, payload, 1)
+            self.assertEqual((WeatherError, 604), (type(error), error.code))
+            self.assertTrue(error.detail)
 
     def test_coap_codes(self):
         """The documented codes, each as what it means."""
@@ -288,7 +290,7 @@ class TestRefusals(unittest.TestCase):
             (0xA0, WeatherError, 602, 500),
             (0xA3, WeatherError, 602, 503),
         ):
-            error = enos_coap.report_refused(code, b"")
+            error = enos_coap.report_refused(code, b"", 1)
             self.assertEqual((kind, expected, number), (type(error), error.code, error.number))
 
     def test_reply_codes(self):
@@ -304,7 +306,7 @@ class TestRefusals(unittest.TestCase):
             (500, WeatherError, 602),
         ):
             reply = b'{"id":"1","code":%d,"message":"why"}' % number
-            error = enos_coap.report_refused(_CHANGED, reply)
+            error = enos_coap.report_refused(_CHANGED, reply, 1)
             self.assertEqual(
                 (kind, expected, number, "why"),
                 (type(error), error.code, error.number, error.detail),
@@ -313,10 +315,10 @@ class TestRefusals(unittest.TestCase):
     def test_message(self):
         """The cloud's words are kept short, and only if they are words."""
         error = enos_coap.report_refused(
-            _CHANGED, json.dumps({"code": 460, "message": "m" * 300}).encode()
+            _CHANGED, json.dumps({"code": 460, "message": "m" * 300}).encode(), 1
         )
         self.assertEqual("m" * 80, error.detail)
-        self.assertEqual("", enos_coap.report_refused(_CHANGED, b'{"code":460}').detail)
+        self.assertEqual("", enos_coap.report_refused(_CHANGED, b'{"code":460}', 1).detail)
 
 
 class TestLifetime(unittest.TestCase):

@@ -48,11 +48,12 @@ class Cloud:
         self.bound = set(bound)
         self.asked = []  # (tail, device keys)
         self.odd = None  # what stands before the first name of a reply
+        self.busy = ""  # the request that is told to come later, once
         self.described = {}  # device key: what its driver says of it
         self.absent = ()  # who may not be taken out of the topology, since he is not there
 
     def can_wait(self, error):
-        return False
+        return error.code == 528
 
     def describe(self, say, name):
         self.described[name[1]] = say("attributes")
@@ -66,6 +67,9 @@ class Cloud:
             said = said.get("subDevices", [said])
         keys = [entry["deviceKey"] for entry in said]
         self.asked.append((tail, keys))
+        if tail == self.busy:
+            self.busy = ""
+            return 429, "", None
         if tail == "thing/device/register":
             return 200, "", [self._device(key, "Made1") for key in keys]
         if tail == "thing/topo/delete":
@@ -254,6 +258,37 @@ class TestFleet(unittest.TestCase):
             ],
             cloud.asked,
         )
+
+    def _later(self, busy):
+        # (who is online while the cloud defers that request, all requests until then)
+        clock = [0]
+        port.ticks_ms = lambda: clock[0]
+        cloud = Cloud()
+        cloud.busy = busy
+        fleet = self._online(cloud)
+        online = fleet.table.count(enos_fleet.s.ONLINE)
+        asked = list(cloud.asked)
+        clock[0] = 29_999
+        self.assertFalse(fleet.step())
+        clock[0] = 30_000
+        while fleet.step():
+            pass
+        self.assertEqual(3, fleet.table.count(enos_fleet.s.ONLINE))
+        return online, [tail for tail, _ in asked]
+
+    def test_creation_deferred(self):
+        """Who has to wait for a request that the cloud defers keeps nobody else waiting."""
+        tails = ["thing/device/register", "thing/topo/add", "combine/login/batch"]
+        self.assertEqual((2, tails), self._later(tails[0]))
+
+    def test_binding_deferred(self):
+        """Nobody logs in unbound, and a cloud that is busy is not asked for each by itself."""
+        tails = ["thing/device/register", "thing/topo/add"]
+        self.assertEqual((0, tails), self._later(tails[1]))
+
+    def test_login_deferred(self):
+        tails = ["thing/device/register", "thing/topo/add", "combine/login/batch"]
+        self.assertEqual((0, tails), self._later(tails[2]))
 
     def test_no_room_for_the_mark(self):
         """A full file system costs the next start a request, and nobody's session."""

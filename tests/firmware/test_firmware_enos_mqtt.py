@@ -94,13 +94,13 @@ class TestLogin(unittest.TestCase):
         self.assertFalse(enos_mqtt.needs_activation(_identity(), None))
 
     def test_refused(self):
-        """Each CONNACK has its error; without a certificate, 5 says first what is likeliest."""
+        """Each CONNACK has its error; 5 says first what is likeliest."""
         cases = ((1, SetupError, 501), (2, SetupError, 501), (4, SetupError, 502))
         for connack, kind, code in cases + ((3, WeatherError, 503), (9, SetupError, 502)):
             error = enos_mqtt.refused(connack, False)
             self.assertEqual((kind, code, connack), (type(error), error.code, error.number))
         self.assertEqual(510, enos_mqtt.refused(5, False).code)
-        self.assertEqual(502, enos_mqtt.refused(5, True).code)
+        self.assertEqual(511, enos_mqtt.refused(5, True).code)
 
 
 class TestActivation(unittest.TestCase):

@@ -44,6 +44,26 @@ class TestNrf91(unittest.TestCase):
             script = ((b"AT#XSMVER", ERROR), (b"AT#XSLMVER", ERROR))
             self.play(self.setup.identify(), *script)
 
+    def test_what_is_no_text(self):
+        """Bytes that are no ASCII do no harm in a name, nor in the list of what is stored."""
+        script = (
+            (b"AT#XSMVER", info(b'#XSMVER: "v2\xff"')),
+            (b"AT+CGMM", info(b"nRF\x80")),
+        )
+        self.assertEqual('nRF? #XSMVER: "v2?"', self.play(self.setup.identify(), *script))
+        listed = info(b'%CMNG: 7,3,"\xff\xff"\r\n%CMNG: 7,4,"\x80"')
+        marker = self.play(
+            self.dialer.provision_psk(7, IDENTITY, KEY),
+            (b"AT%CMNG=1,7", listed),
+            (b"AT+CFUN=4", OK),
+            *[(b"AT%%CMNG=3,7,%d" % kind, OK) for kind in (4, 3)],
+            (b'AT%CMNG=0,7,4,"PK,DK,2,3600"', OK),
+            (b'AT%CMNG=0,7,3,"' + KEY_HEX + b'"', OK),
+            (b"AT%CMNG=1,7", listed),
+        )
+        talk = self.dialer.provision_psk(7, IDENTITY, KEY, marker)
+        self.assertEqual(marker, self.play(talk, (b"AT%CMNG=1,7", listed)))
+
     def test_provision(self):
         """Radio off, old ones deleted, written; not again while marker and list agree."""
         listed = info(b'%CMNG: 7,3,"' + b"A1" * 32 + b'"\r\n%CMNG: 7,4,"' + b"B2" * 32 + b'"')

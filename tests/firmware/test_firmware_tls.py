@@ -7,8 +7,8 @@ from binascii import unhexlify
 from imprint.errors import ProtocolError, SetupError, WeatherError
 from imprint.net import tls
 
-_SAN = unhexlify("301306" "03551d11" "040c300a8208" "67772e6c6f63616c")
-_BASIC = unhexlify("300c0603551d13" "0101ff04023000")
+_SAN = unhexlify("30130603551d11040c300a820867772e6c6f63616c")
+_BASIC = unhexlify("300c0603551d130101ff04023000")
 
 # What mbedTLS 3.6 raises through MicroPython 1.25, and our name for it.
 _RAISED = (

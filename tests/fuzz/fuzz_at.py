@@ -15,18 +15,19 @@ with atheris.instrument_imports(include=["imprint"]):
     from imprint import ticks
     from imprint.errors import ImprintError
     from imprint.modem import cme, dialects
-    from imprint.modem.dialects import bg95, nrf91, nrf91_slm, sara, sequans, status, udp
+    from imprint.modem.dialects import band, bg95, nrf91, nrf91_slm, sara, sequans, status, udp
     from imprint.modem.engine import Engine
     from imprint.secret import Secret
 
 DIALECTS = [bg95, nrf91, sara, sequans, udp]
-assert len(DIALECTS) == len(dialects.NAMES) and cme  # all of it, and instrumented
+assert len(DIALECTS) == len(dialects.NAMES) and cme and band  # all of it, and instrumented
 KEY = Secret(b"CANARY-KEY-16-by")
 WORDS = [
     b"\r\nOK\r\n", b"\r\nERROR\r\n", b"\r\n+CME ERROR: 10\r\n", b"\r\n+CME ERROR: SIM busy\r\n",
     b"\r\nNO CARRIER\r\n", b"\r\nSEND OK\r\n", b"\r\nCONNECT\r\n", b"\r\n> ", b"\r\n@", b"> ",
     b"+CMEE: 1\r\n", b"+CFUN: 1\r\n", b"+CEREG: 5\r\n", b"+CEREG: 2,1\r\n", b"+CPIN: READY\r\n",
     b"+CGATT: 1\r\n", b"\r\n", b"\r", b"\n", b"AT\r", b"0,1,6\r\n", b"1,0\r\n", b'"recv",1\r\n',
+    b'"band",0x0,0x1,0x1\r\n', b'1,standard,"20"\r\n',
     b"868000000000001\r\n", b"\xff\x00\x07", b": 1,12\r\n", b"1", b",", b'"a,b"', b"5\r\n",
 ]  # fmt: skip
 STEPS_MAX = 400
@@ -36,10 +37,10 @@ TIMERS_MAX = 20_000
 def talk_of(dialect: Any, which: int) -> Any:
     """The dialogue number `which`: all that a session is made of."""
     talks = (
-        dialect.power_up,
-        dialect.identify,
-        dialect.signal,
-        dialect.iccid,
+        lambda: dialects.setup(dialect).power_up(),
+        lambda: dialects.setup(dialect).imei(),
+        lambda: status.signal(),
+        lambda: status.iccid(dialects.setup(dialect)),
         lambda: dialects.setup(dialect).attach("iot", pin=Secret(b"1234")),
         lambda: dialects.setup(dialect).registration(),
         lambda: status.psm(dialects.setup(dialect), 3600, 10),
@@ -72,6 +73,7 @@ def one_input(raw: bytes) -> None:
     dialect = data.PickValueInList(DIALECTS).Dialect()
     if dialect.NAME == "nrf91" and data.ConsumeBool():
         dialect.classic = nrf91_slm.Proxy(dialect)  # as if probing had found the older firmware
+    dialect.band = data.PickValueInList([None, 20, 85])
     engine = Engine(dialect)
     now = data.ConsumeIntInRange(0, 0x3FFFFFFF)
     for _ in range(data.ConsumeIntInRange(1, 4)):

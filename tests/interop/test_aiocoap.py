@@ -297,7 +297,11 @@ def test_codecs_agree(
     ours = Message(POST, payload)
     ours.token, ours.message_id = token, message_id
     for number, value in given_options:
-        ours.add(number, value if number not in (URI_PATH, 15) else value.hex().encode())
+        if number in (URI_PATH, 15):
+            value = value.hex().encode()
+        elif number == 258:  # a number, which aiocoap writes in its shortest form
+            value = value.lstrip(b"\0")
+        ours.add(number, value)
     theirs = aiocoap.Message.decode(ours.encode())
     assert (theirs.mid, theirs.token, theirs.payload) == (message_id, token, payload)
     assert [(int(o.number), o.encode()) for o in theirs.opt.option_list()] == ours.options

@@ -289,6 +289,73 @@ def test_a_bad_line(family: str, echo: DtlsEcho) -> None:
 
 
 @pytest.mark.parametrize(
+    ("family", "quirk"),
+    [
+        *((family, {"echo_lost": True}) for family in ONE_EACH),
+        ("nrf91", {"ca_demanded": True}),
+        ("nrf91-slm", {"prints_data_mode_ok": False}),
+        ("nrf91-slm", {"prints_data_mode_end": False}),
+        ("bg95", {"urc_inside_response": True, "urc_fragment": True}),
+        ("bg95", {"slow": {"+QSSLSEND": 0.3, "+QSSLRECV": 0.3}}),
+        ("sara-r5", {"wrong_prefix": True}),
+        ("sara-r5", {"dns_fails_first": True}),
+        ("sara-r5", {"unconnected_urc": True}),
+        ("sara-r410", {"gap_s": 0.1}),
+    ],
+    ids=str,
+)
+def test_a_misbehaviour(family: str, quirk: dict[str, Any], echo: DtlsEcho) -> None:
+    """What a vendor's modem was seen to do wrong, each by itself: there is a session all the
+    same, and each datagram is answered."""
+    virtual = modem(family, echo.address, quirks=Quirks(**quirk))
+    with unit(virtual, FAMILIES[family], SUITES[CBC_SHA256]) as uart:
+        uart.dialect.SEND_GAP_MS = 130 if "gap_s" in quirk else 10
+        online(uart)
+        sock = DatagramSocket(uart, HOST, PORT, TAG)
+        for data in (b"one", b"two\r\nOK\r\n", b"three"):
+            assert answer(sock, data) == data[::-1]
+        sock.close()
+
+
+@pytest.mark.parametrize(
+    ("family", "quirk", "code"),
+    [
+        ("nrf91", "zero_sent", 223),
+        ("bg95", "ccm_8", 223),
+        ("gm02s", "late_no_carrier", 229),
+        ("sara-r5", "connect_fails_first", 229),
+        ("sara-r5", "bare_ok", 222),
+        ("sara-r5", "hex_psk_refused", 228),
+        ("sara-r5", "ccm_8", 228),
+    ],
+)
+def test_a_misbehaviour_that_is_an_error(
+    family: str, quirk: str, code: int, echo: DtlsEcho
+) -> None:
+    """Those that leave no session say so by an error; once they are gone, the next try works."""
+    virtual = modem(family, echo.address)
+    setattr(virtual.quirks, quirk, quirk != "ccm_8")
+    with unit(
+        virtual, FAMILIES[family], SUITES[CCM_8 if quirk == "ccm_8" else CBC_SHA256]
+    ) as uart:
+        if quirk == "late_no_carrier":
+            virtual.routes[:] = []  # nobody there: the dial fails, and says so twice
+        with pytest.raises(ImprintError) as raised:
+            online(uart)
+            sock = DatagramSocket(uart, HOST, PORT, TAG)
+            if quirk == "zero_sent":
+                virtual.lose_network()
+            sock.send(b"x")
+        assert raised.value.code == code
+        virtual.routes[:] = [Endpoint("coap-*", PORT, echo.address, "udp")]
+        setattr(virtual.quirks, quirk, None if quirk == "ccm_8" else False)
+        online(uart)
+        sock = DatagramSocket(uart, HOST, PORT, TAG)
+        assert answer(sock, b"abc") == b"cba"
+        sock.close()
+
+
+@pytest.mark.parametrize(
     "family",
     [*ONE_EACH[:1], *(pytest.param(name, marks=pytest.mark.slow) for name in ONE_EACH[1:])],
 )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import edge_bench
 import pytest
 from azure_bench import AzureBench, EdgeBench
 from enos_bench import EnosBench
@@ -64,5 +65,16 @@ def make_edge_bench(tmp_path: Path, firmware: bytes) -> Iterator[Callable[..., E
 
         def make(content: bytes = firmware, **options: object) -> EdgeBench:
             return stack.enter_context(EdgeBench(tmp_path, content, **options))
+
+        yield make
+
+
+@pytest.fixture
+def make_edge(tmp_path: Path, firmware: bytes) -> Iterator[Callable[..., edge_bench.EdgeBench]]:
+    """Makes edges of EnOS. Keywords as of edge_bench's EdgeBench."""
+    with ExitStack() as stack:
+
+        def make(content: bytes = firmware, **options: object) -> edge_bench.EdgeBench:
+            return stack.enter_context(edge_bench.EdgeBench(tmp_path, content, **options))
 
         yield make

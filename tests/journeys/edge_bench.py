@@ -37,6 +37,27 @@ def listed(*keys: str, **common: Any) -> list[dict[str, Any]]:
     ]
 
 
+LEAPING = b"""\
+from imprint import port
+_ticks, _unix = port.ticks_ms, port.unix_ms
+_wanted = []
+_gone = _ahead = 0
+
+def apply(params):
+    _wanted.append(params["leap_s"] * 1000)
+
+def read():
+    global _gone, _ahead
+    _ahead = _wanted.pop() if _wanted else 0
+    _gone += _ahead
+    return {"gone_ms": _gone}
+
+port.ticks_ms = lambda: port.ticks_add(_ticks(), _gone)
+port.unix_ms = lambda: _unix() + _ahead
+"""
+"""An application of an edge whose time can leap (`EdgeBench.leap`)."""
+
+
 class EdgeBench(UnitBench):
     """An edge, its access point and the local EnOS.
 
@@ -103,6 +124,11 @@ class EdgeBench(UnitBench):
         raw |= burned
         present = {name: value for name, value in raw.items() if value is not None}
         return identities.check(present, origin="the test", folder=self.folder)
+
+    def leap(self, seconds: int) -> None:
+        """Let so much time pass for a unit with LEAPING: its clock shows it until it is read out
+        once more, as if the cloud's had caught up; its ticks go on from there."""
+        self.cloud.set_measurepoints(GATEWAY_PK, GATEWAY_DK, {"leap_s": seconds})
 
     def create(self, *keys: str, bound: bool = False) -> dict[str, str]:
         """Sub-devices that are in the cloud already; their secrets by key."""

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from enos_bench import DEVICE, DIALECTS, EnosBench
 from imprint_tools.localcloud.enos.cloud import EnosConfig
+from imprint_tools.monitor import Event
 from imprint_tools.virtual.modem.cellular import Cell, Coverage, Sim
+from imprint_tools.virtual.modem.quirks import Quirks
 from journey_bench import flash_content
 
 MakeBench = Callable[..., EnosBench]
@@ -49,9 +51,10 @@ def test_mode_3_activates_and_reports(make_enos_bench: MakeBench, family: str) -
     bench.keeps_its_secrets()
 
 
-def test_the_second_power_on_does_not_activate(make_enos_bench: MakeBench) -> None:
+@pytest.mark.parametrize("family", ["nrf91", "bg95", "gm02s"])
+def test_the_second_power_on_does_not_activate(make_enos_bench: MakeBench, family: str) -> None:
     """Once its secret is held, the unit makes one handshake, and writes nothing into the modem."""
-    bench = make_enos_bench()
+    bench = make_enos_bench(family=family)
     bench.board.power_on()
     bench.online()
     kept = bench.entries()
@@ -62,7 +65,8 @@ def test_the_second_power_on_does_not_activate(make_enos_bench: MakeBench) -> No
     assert bench.device()["activations"] == 1
     assert bench.entries() == kept
     again = bench.modem.commands[said:]
-    assert not [line for line in again if line.startswith(("AT%CMNG=0", "AT%CMNG=3", "AT+CFUN="))]
+    writes = ("AT%CMNG=0", "AT%CMNG=3", "AT+QFUPL", "AT+QFDEL", "AT+SQNSPCFG=", "AT+CFUN=")
+    assert again and not [line for line in again if line.startswith(writes)]
 
 
 def test_the_device_key_may_be_the_imei(make_enos_bench: MakeBench) -> None:
@@ -137,6 +141,88 @@ def test_a_product_without_activation_says_so(make_enos_bench: MakeBench) -> Non
     bench.cloud.set_dynamic_activation(bench.product_key, False)
     bench.board.power_on()
     bench.halted_with(410)
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [("server_error", 411), ("truncated_json", 412), ("no_suite", 229), ("other_device", 413)],
+)
+def test_a_bad_answer_to_the_activation(make_enos_bench: MakeBench, fault: str, code: int) -> None:
+    """5.00, JSON that is cut off, a server with no suite of ours: an error, and asked again.
+    Another device's secret is for a person. What is burned stays, and nothing else is kept."""
+    bench = make_enos_bench(family="bg95")
+    burned = bench.entries()
+    setattr(bench.cloud.faults, fault, 1)
+    bench.board.power_on()
+    if fault == "other_device":
+        bench.halted_with(code)
+        assert "cred_a" not in bench.entries()
+    else:
+        bench.error(code)
+        bench.wait("registered")
+        bench.online()
+    assert burned.items() <= bench.entries().items()
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"), [("server_error", 602), ("truncated_json", 604), ("other_device", 604)]
+)
+def test_a_bad_answer_to_a_report(make_enos_bench: MakeBench, fault: str, code: int) -> None:
+    """5.00, a reply that is cut off, or another message's: an error, and that report is sent
+    again; of those that follow none is missing."""
+    bench = make_enos_bench(family="bg95")
+    bench.burn(bench.static())
+    bench.board.power_on()
+    bench.online()
+    setattr(bench.cloud.faults, fault, 1)
+    bench.error(code)
+    for _ in range(2):
+        bench.reported()
+    seen = [e.data["id"] for e in bench.items if isinstance(e, Event) and e.name == "reported"]
+    assert seen == list(range(seen[0], seen[0] + len(seen)))
+
+
+def test_replies_that_are_never_its_own_stop_nothing(make_enos_bench: MakeBench) -> None:
+    """A cloud that accepts each report by CoAP but always replies nonsense is believed at the
+    second time, and the error said."""
+    bench = make_enos_bench(family="bg95")
+    bench.burn(bench.static())
+    bench.cloud.faults.truncated_json = 1_000_000
+    bench.board.power_on()
+    for _ in range(2):
+        bench.error(604)
+        bench.wait("reported")
+
+
+def test_noise_on_the_line_is_survived(make_enos_bench: MakeBench) -> None:
+    """Bytes of any kind, finals of nobody, URCs cut in half, a line without end: each report is
+    acknowledged, some after a session more."""
+    bench = make_enos_bench(family="bg95")
+    bench.burn(bench.static())
+    bench.board.power_on()
+    bench.online()
+    for noise in (
+        bytes(range(256)),
+        b"\r\nOK\r\n",
+        b"\r\nERROR\r\n\r\n+CME ERROR: 3\r\n",
+        b'\r\n+QSSLURC: "recv",9\r\n+QSSLURC: "closed"\r\nv",1\r\n',
+        b"\r\n+CEREG: \r\n+CEREG: 0\r\n> ",
+        b"x" * 3000,
+    ):
+        bench.modem.inject(noise)
+        bench.reported()
+    assert bench.device()["activations"] == 0
+
+
+def test_an_answer_that_comes_too_late(make_enos_bench: MakeBench) -> None:
+    """A modem that answers after the command's time: an error, the late answer is nobody's, and
+    the next try comes online."""
+    quirks = Quirks(slow={"+CGMM": 11.0})
+    bench = make_enos_bench(family="bg95", modem={"quirks": quirks})
+    bench.board.power_on()
+    bench.error(221)
+    quirks.slow.clear()
+    bench.online()
 
 
 def test_a_new_nat_binding_is_survived(make_enos_bench: MakeBench) -> None:

@@ -5,34 +5,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from edge_bench import FREE, GATEWAY_DK, GATEWAY_PK, SUB_PK, EdgeBench, listed
+from edge_bench import FREE, GATEWAY_DK, GATEWAY_PK, LEAPING, SUB_PK, EdgeBench, listed
 from imprint_tools import image, inject
 from imprint_tools.localcloud.enos.cloud import EnosConfig, Inferred
 from imprint_tools.localcloud.enos.config import EnosLimits
 from imprint_tools.localcloud.enos.records import GATEWAY
 from imprint_tools.repl import Repl
-from journey_bench import KIND, PASSWORD
+from journey_bench import KIND, PASSWORD, flash_content
 
 KEYS = ("inv-1", "inv-2", "inv-3")
 
 Make = Callable[..., EdgeBench]
-
-
-@pytest.fixture
-def make_edge(tmp_path: Path, firmware: bytes) -> Iterator[Make]:
-    """Makes edges, which are taken down after the test. Keywords as of EdgeBench."""
-    with ExitStack() as stack:
-
-        def make(content: bytes = firmware, **options: Any) -> EdgeBench:
-            return stack.enter_context(EdgeBench(tmp_path, content, **options))
-
-        yield make
 
 
 @pytest.fixture
@@ -180,22 +167,56 @@ def test_certificate_not_renewed_yet(make_edge: Make) -> None:
     assert len(edge.events("login")) == 2, "it did not have to connect again"
 
 
-def test_certificate_demanded(make_edge: Make) -> None:
-    """Without one, an edge of such a product is told what is missing, and waits for a person."""
-    edge = make_edge(subdevices=listed(*KEYS))
-    edge.cloud.require_certificate(GATEWAY_PK)
+@pytest.mark.parametrize(
+    ("hours", "down", "asked"),
+    [(9, False, "renew"), (9, True, "renew"), (25, False, "apply")],
+    ids=["due", "api-down", "expired"],
+)
+def test_certificate_renewed_online(make_edge: Make, hours: int, down: bool, asked: str) -> None:
+    """An edge that is never switched off looks every hour: it has another one in time, and logs in
+    with that one, once; where the API is down, at the next look."""
+    content = flash_content({"application.py": LEAPING})
+    config = EnosConfig(limits=FREE, inferred=Inferred(api_window_s=None))
+    edge = certified(make_edge, content=content, certificate_days=1, config=config)
     edge.board.power_on()
-    error = edge.halted_with(510)
-    assert error.error is not None and "746" in error.error.cause
-    assert "apply" in error.error.next_step
+    edge.all_online(3)
+    if down:
+        edge.cloud.faults.api_error = 1
+        edge.leap(hours * 3600)
+        edge.error(443)
+        edge.reported()
+        assert len(edge.events("login")) == 1
+    edge.leap(hours * 3600)
+    edge.wait("certified", renewed=asked == "renew")
+    edge.error(451)
+    edge.all_online(3)
+    edge.reported()
+    about = [e["action"] for e in edge.events("api") if "certificates" in e["path"]]
+    assert about[:2] == ["apply", asked] and about[2:] in ([], ["revoke"])
+    assert len(edge.events("login")) == 2
 
 
-def test_certificate_not_allowed(make_edge: Make) -> None:
-    """A service account without that right gets no certificate: a person has to grant it."""
+def test_certificate_revoked(make_edge: Make) -> None:
+    """An edge whose certificate was revoked is not let in again, and does not get itself another;
+    one that is burned anew has another key, and does."""
     edge = certified(make_edge)
-    edge.cloud.set_rights(edge.account[0], "o15000000000001", ["devices"])
+    powered(edge, 3)
+    edge.cloud.revoke_certificate(GATEWAY_PK, GATEWAY_DK)
+    edge.reported()
+    edge.cloud.drop_all()
+    error = edge.halted_with(511).error
+    assert error is not None and "745" in error.cause and "inject" in error.next_step
+    edge.power_cycle()
+    edge.halted_with(511)
+    assert edge.cloud.device_log(GATEWAY_PK, GATEWAY_DK)[-1]["code"] == 745
+    assert [e["action"] for e in edge.events("api") if "certificates" in e["path"]] == ["apply"]
+    edge.board.power_off()
+    held = edge.entries()
+    burned = {**held, **edge.make_identity(certificate="apply").entries()}
+    edge.write(image.build_nvs(burned, KIND.nvs.size), KIND.nvs.offset)
     edge.board.power_on()
-    assert edge.halted_with(442).data["number"] == 498
+    edge.wait("certified")
+    edge.all_online(3)
 
 
 # --- One is refused, the others are not
@@ -210,23 +231,6 @@ def test_disabled_and_enabled(edge: EdgeBench) -> None:
     edge.reported()
     edge.cloud.set_enabled(SUB_PK, "inv-2", True)
     edge.all_online(3)
-
-
-def test_disabled_at_login(make_edge: Make) -> None:
-    """A batch that is half accepted: who is refused has the cloud's code, the others are on."""
-    edge = make_edge(subdevices=listed(*KEYS))
-    secrets = edge.create(*KEYS)
-    entries = listed(*KEYS)
-    for entry in entries:
-        entry["device_secret"] = secrets[entry["device_key"]]
-    edge.list["subdevices"] = entries
-    edge.burn(edge.make_identity(subdevice_registration="none"))
-    edge.cloud.set_enabled(SUB_PK, "inv-2", False)
-    edge.board.power_on()
-    error = edge.error(521)
-    assert error.data["number"] == 723 and "inv-2" in error.data["detail"]
-    edge.all_online(2)
-    edge.reported()
 
 
 def test_deleted(edge: EdgeBench) -> None:
@@ -269,42 +273,6 @@ def test_left_the_list(edge: EdgeBench) -> None:
     assert len(kept) == 3, "two secrets, and who is bound"
 
 
-@pytest.mark.parametrize(
-    ("code", "number"), [(520, 705), (522, 740), (523, 742), (525, 771), (526, 791)]
-)
-def test_refusals(make_edge: Make, code: int, number: int) -> None:
-    """Each refusal of a sub-device has its error, and the other one is online."""
-    edge = make_edge()
-    good = edge.create("good")["good"]
-    entries = listed("good", "bad")
-    entries[0]["device_secret"] = good
-    product_secret = None
-    if number == 742:
-        edge.create("bad")
-        entries[1] |= {"device_secret": "wrong"}
-    elif number == 705:
-        entries[1] |= {"device_secret": "nobody"}
-    elif number == 791:
-        secret = edge.cloud.create_device(GATEWAY_PK, "bad").reveal().decode()
-        entries[1] |= {"device_secret": secret, "product_key": GATEWAY_PK}
-    else:
-        edge.create("bad", bound=number == 771)
-        product_secret = edge.cloud.product_secret(SUB_PK).reveal().decode()
-    edge.list["subdevices"] = entries
-    burned = {"subdevice_registration": "none", "subdevice_product_secret": product_secret}
-    if number == 740:
-        burned["access_key"] = None
-    edge.burn(edge.make_identity(**burned))
-    if number == 771:
-        edge.cloud.set_dynamic_activation(SUB_PK, False)
-        number = 770
-    edge.board.power_on()
-    error = edge.error(code)
-    assert error.data["number"] == number and "bad" in error.data["detail"]
-    edge.all_online(1)
-    edge.reported()
-
-
 def test_another_edges(make_edge: Make) -> None:
     """A sub-device of another edge's topology is named, with what to do."""
     edge = make_edge(subdevices=listed("mine", "theirs"))
@@ -314,6 +282,19 @@ def test_another_edges(make_edge: Make) -> None:
     edge.board.power_on()
     assert "theirs" in edge.error(522).data["detail"]
     edge.all_online(1)
+
+
+def test_a_report_half_accepted(edge: EdgeBench) -> None:
+    """One of three that are reported was taken out of the topology: the report is parted, the
+    others' values are in the cloud, and that one is put back and logged in again."""
+    powered(edge, 3)
+    edge.cloud.unbind(SUB_PK, "inv-2")
+    before = [edge.device(key)["measurepoints"] for key in ("inv-1", "inv-3")]
+    error = edge.error(522)
+    assert error.data["number"] == 740 and error.data["detail"].startswith("inv-2")
+    edge.wait("reported", acked=True)
+    assert before != [edge.device(key)["measurepoints"] for key in ("inv-1", "inv-3")]
+    edge.all_online(3)
 
 
 def test_unbound_in_the_console(edge: EdgeBench) -> None:
@@ -327,37 +308,6 @@ def test_unbound_in_the_console(edge: EdgeBench) -> None:
 
 
 # --- The API
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "code", "number"),
-    [("access_key", "nobody", 440, 1002), ("access_secret", "wrong", 440, 1003)],
-)
-def test_service_account(make_edge: Make, field: str, value: str, code: int, number: int) -> None:
-    """A wrong service account stops nothing but the creation of sub-devices."""
-    edge = make_edge(subdevices=listed(*KEYS))
-    edge.burn(edge.make_identity(**{field: value}))
-    edge.board.power_on()
-    assert edge.error(code).data["number"] == number
-    edge.online()
-
-
-def test_organisation_without_the_application(edge: EdgeBench) -> None:
-    """An organisation that has not registered the application: said so, and the edge reports."""
-    edge.cloud.set_rights(edge.account[0], "o15000000000001", None)
-    edge.board.power_on()
-    assert edge.error(442).data["number"] == 498
-    edge.online()
-
-
-def test_product_of_another_organisation(make_edge: Make) -> None:
-    """A product of another organisation: the cloud's own code and words are shown."""
-    edge = make_edge(subdevices=listed(*KEYS))
-    other = edge.cloud.create_product("foreignPK1", organisation=edge.cloud.create_organisation())
-    edge.burn(edge.make_identity(subdevice_product_key=other))
-    edge.board.power_on()
-    assert edge.error(444).data["number"] == 99400
-    edge.online()
 
 
 def test_token_expires(make_edge: Make) -> None:
@@ -378,44 +328,45 @@ def test_clock_that_lies(edge: EdgeBench) -> None:
     edge.all_online(3, timeout_s=90)
 
 
-@pytest.mark.parametrize(
-    "fault", ["api_error", pytest.param("api_garbage", marks=pytest.mark.slow)]
-)
-def test_api_out_of_order(edge: EdgeBench, fault: str) -> None:
-    """A 5xx or nonsense from the API delays the sub-devices and nothing else."""
-    setattr(edge.cloud.faults, fault, 1)
-    edge.board.power_on()
-    edge.wait("error", retry=True)
-    edge.online()
-    edge.all_online(3, timeout_s=90)
-
-
 def test_created_before(edge: EdgeBench) -> None:
     """Sub-devices that exist are not an error: the API is asked for their secrets."""
     edge.create("inv-1", "inv-3")
     powered(edge, 3)
 
 
-def test_creation_half_accepted(edge: EdgeBench) -> None:
-    """Of a creation that is half accepted, one half is online at once."""
-    edge.cloud.faults.half_batch = 1
-    edge.board.power_on()
-    assert edge.error(443).data["number"] == 99500
-    edge.all_online(1)
-
-
 # --- The connection
 
 
-def test_broker_restart(edge: EdgeBench) -> None:
-    """After a broker's restart all are online again, by one batch, without a connect too many."""
+@pytest.mark.parametrize("way", ["rest", "static", "product", "certificate"])
+def test_broker_restart(make_edge: Make, way: str) -> None:
+    """After a broker's restart all are online again, by one connect and one batch; nothing is
+    asked for that was had before."""
+    edge = make_edge(subdevices=listed(*KEYS))
+    if way == "certificate":
+        edge.cloud.require_certificate(GATEWAY_PK)
+        edge.identity = edge.make_identity(certificate="apply")
+    elif way != "rest":
+        secrets = edge.create(*KEYS, bound=True)
+        if way == "static":
+            for entry in edge.list["subdevices"]:
+                entry["device_secret"] = secrets[entry["device_key"]]
+        secret = edge.cloud.product_secret(SUB_PK).reveal().decode()
+        edge.identity = edge.make_identity(
+            subdevice_registration="none", subdevice_product_secret=secret, access_key=None
+        )
+    edge.burn(edge.identity)
     powered(edge, 3)
-    before = len(edge.events("connect"))
-    edge.cloud.drop_all()
+    issuing = ("api", "activated", "connect", "login")
+    before = {kind: len(edge.events(kind)) for kind in issuing}
+    edge.cloud.stop()
+    edge.wait("wait")
+    edge.cloud.start()
     edge.all_online(3, timeout_s=90)
     edge.reported()
-    assert len(edge.events("connect")) == before + 1
+    after = {kind: len(edge.events(kind)) for kind in issuing}
+    assert after == before | {"connect": before["connect"] + 1, "login": before["login"] + 1}
     assert len(requests(edge, "combine/login/batch")) == 2
+    assert len(requests(edge, "thing/topo/add")) == (0 if way == "product" else 1)
 
 
 def test_no_storm(make_edge: Make) -> None:
@@ -549,7 +500,14 @@ def test_two_hundred(make_edge: Make, burned: bool) -> None:
     edge.all_online(200, timeout_s=150)
     edge.power_cycle()
     edge.all_online(200)
-    assert 10 <= len(requests(edge, "combine/login/batch")) <= 40
+    batches = len(requests(edge, "combine/login/batch"))
+    assert 10 <= batches <= 40
+    if burned:
+        connects = len(edge.events("connect"))
+        edge.cloud.drop_all()
+        edge.all_online(200)
+        assert len(requests(edge, "combine/login/batch")) == batches * 3 // 2
+        assert len(edge.events("connect")) == connects + 1
     for _ in range(12):
         edge.reported()
     assert all(d["measurepoints"] for d in edge.cloud.devices() if d["product_key"] == SUB_PK)

@@ -44,10 +44,19 @@ WORDS = (
     b"+USOCR: 3\r\n", b'+UDNSRN: "192.0.2.1"\r\n', b"+UDNSRN:\r\n", b'+USORD: 3,2,"4f4b"\r\n',
     b'+USORD: 3,2,"xx"\r\n', b"+UUSORD: 3,2\r\n", b"+UUPSDD: 0\r\n", b"+USOER: 11\r\n",
     b"+NSONMI:0,5\r\n", b"0,192.0.2.1,5683,2,4f4b,0\r\n", b"+CEDRXP: 5\r\n", b"nRF9151\r\n",
+    b"\xff\r\n", b"+CPIN: \xff\r\n", b'%CMNG: 1,3,"\xff"\r\n', b'%CMNG: 1,4,"\xff"\r\n',
+    b'%XBANDLOCK: "\xff",""\r\n', b'+QCFG: "band",0,\xff,1\r\n', b"+UBANDMASK: 1,\xff\r\n",
+    b'+SQNBANDSEL: 1,standard,"\xff"\r\n',
 )  # fmt: skip
 noise = st.lists(st.sampled_from(WORDS) | st.binary(max_size=12), max_size=25)
 # (milliseconds that pass, what is heard then)
 timed = st.lists(st.tuples(st.sampled_from([0, 1, 20, 150, 1000, 6000]), noise), max_size=12)
+
+
+def attach_in_band(dialect: Any) -> Generator[Any, Any, Any]:
+    dialect.band = 20
+    return dialects.setup(dialect).attach("iot", None, 60_000)
+
 
 KEY = Secret(b"\xf0secret-of-the-unit")
 DIALOGUES: dict[str, Callable[[Any], Generator[Any, Any, Any]]] = {
@@ -56,6 +65,7 @@ DIALOGUES: dict[str, Callable[[Any], Generator[Any, Any, Any]]] = {
     "iccid": lambda dialect: status.iccid(dialects.setup(dialect)),
     "signal": lambda dialect: status.signal(),
     "attach": lambda dialect: dialects.setup(dialect).attach("iot", Secret("4711"), 60_000),
+    "band": lambda dialect: attach_in_band(dialect),
     "psm": lambda dialect: status.psm(dialects.setup(dialect), 3600, 20),
     "edrx": lambda dialect: status.edrx(dialects.setup(dialect), b"0101"),
     "provision": lambda dialect: dialects.dialer(dialect).provision_psk(1, b"id", KEY),

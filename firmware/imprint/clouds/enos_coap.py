@@ -54,6 +54,7 @@ _FORBIDDEN = const(506)
 _REPORT_REFUSED = const(601)
 _REPORT_DEFERRED = const(602)
 _DEVICE_DISABLED = const(603)
+_REPORT_UNANSWERED = const(604)
 
 
 # --- Reports
@@ -77,11 +78,12 @@ def report_path(identity: "Identity") -> tuple:
     return _POST, _path(identity, ("measurepoint", "post"))
 
 
-def report_refused(code: int, payload: bytes) -> ImprintError | None:
-    """The error for the response to a report or to a command's reply; None: accepted.
+def report_refused(code: int, payload: bytes, msg_id: int) -> ImprintError | None:
+    """The error for the response to the report `msg_id`; None: accepted.
 
-    WeatherError: keep the report, and for SESSION_EXPIRED make a new session first. SetupError: it
-    would be refused again.
+    WeatherError: keep the report, and for SESSION_EXPIRED make a new session first; for
+    REPORT_UNANSWERED CoAP has accepted it, but what should say so too is not its reply.
+    SetupError: it would be refused again.
     """
     number = number_of(code)
     detail = ""
@@ -91,7 +93,9 @@ def report_refused(code: int, payload: bytes) -> ImprintError | None:
         try:
             reply = canonical.loads(payload, _ANSWER_MAX)
         except ValueError:
-            return None  # CoAP has accepted it, and what is said beyond that is not documented
+            return WeatherError(_REPORT_UNANSWERED, "not JSON")
+        if reply.get("id", str(msg_id)) != str(msg_id):
+            return WeatherError(_REPORT_UNANSWERED, "another message's reply")
         number = reply.get("code", 200)
         if number == 200 or not is_number(number):
             return None

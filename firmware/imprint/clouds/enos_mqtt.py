@@ -49,6 +49,7 @@ _LOGIN_ID_REJECTED = const(501)
 _LOGIN_REFUSED = const(502)
 _LOGIN_UNAVAILABLE = const(503)
 _CERTIFICATE_DEMANDED = const(510)
+_CERTIFICATE_REFUSED = const(511)
 _REPORT_REFUSED = const(601)
 _REPORT_DEFERRED = const(602)
 _DEVICE_DISABLED = const(603)
@@ -115,8 +116,9 @@ def refused(connack_code: int, certified: bool) -> ImprintError:
         return WeatherError(_LOGIN_UNAVAILABLE, number=connack_code)
     if connack_code in (1, 2):
         return SetupError(_LOGIN_ID_REJECTED, number=connack_code)
-    if connack_code == _NOT_AUTHORIZED and not certified:
-        return SetupError(_CERTIFICATE_DEMANDED, number=connack_code)
+    if connack_code == _NOT_AUTHORIZED:
+        code = _CERTIFICATE_REFUSED if certified else _CERTIFICATE_DEMANDED
+        return SetupError(code, number=connack_code)
     return SetupError(_LOGIN_REFUSED, number=connack_code)
 
 

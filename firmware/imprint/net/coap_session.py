@@ -32,6 +32,7 @@ _COMMANDS_MAX = const(8)
 
 # errors.py
 _SESSION_EXPIRED = const(505)
+_REPORT_UNANSWERED = const(604)
 
 
 class Session:
@@ -86,12 +87,15 @@ class Session:
         at_ms = port.unix_ms() if port.clock_is_set() else None  # else the cloud's clock counts
         return self._cloud.measurepoints(self._identity, number, values, at_ms)[2]
 
-    def send(self, _number: int, payload: bytes, _again: bool) -> "ImprintError | None":
+    def send(self, number: int, payload: bytes, again: bool) -> "ImprintError | None":
         code, segments = self._cloud.report_path(self._identity)
         response = self.request(code, segments, payload)
-        refusal = self._cloud.report_refused(response.code, response.payload)
+        refusal = self._cloud.report_refused(response.code, response.payload, number)
         if refusal and refusal.code == _SESSION_EXPIRED:
             raise refusal
+        if refusal and refusal.code == _REPORT_UNANSWERED and again:
+            port.emit_error(refusal)
+            return None  # CoAP has accepted it, twice; a cloud that says it so is not waited for
         return refusal
 
     def poll(self, timeout_ms: int) -> None:

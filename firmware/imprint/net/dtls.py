@@ -5,9 +5,9 @@ It takes a MicroPython whose `tls` has DTLS and PSK (1.29 on an ESP32): `offered
 since a version does not say what a build was configured with.
 
 Not run: no MicroPython with PSK was at hand. What was: this module against a scripted `tls` on all
-runtimes; and on CPython against a DTLS server, both by Mbed TLS, which is also what MicroPython
-has, under `tls` as MicroPython's documentation and tests describe it. MicroPython's own tests
-cover DTLS and PSK each, not the two together.
+runtimes; and on CPython the whole journey against the local EnOS, both by Mbed TLS, which is also
+what MicroPython has, under `tls` as MicroPython's documentation and tests describe it.
+MicroPython's own tests cover DTLS and PSK each, not the two together.
 """
 
 import errno

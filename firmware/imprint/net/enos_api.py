@@ -4,6 +4,7 @@ Needed now and then: it leaves the memory when it has done its part.
 """
 
 import binascii
+import os
 
 from micropython import const
 
@@ -34,10 +35,12 @@ class Account:
         self.token: "Any" = None  # a Secret
         self.until = 0  # ticks
         self.told_ms = 0
+        self._part_ms = int.from_bytes(os.urandom(2), "big") % 1000
 
     def time_ms(self) -> int:
-        """Now, and never the same twice: the API refuses that."""
-        now_ms = port.unix_ms()
+        """Now, and never the same twice: the API refuses that. Nor, as a rule, what was told in
+        the same second before a reset, or by another edge of this account."""
+        now_ms = port.unix_ms() + self._part_ms
         if 0 <= self.told_ms - now_ms < _BURST_MS:  # else the clock was set, back or on
             now_ms = self.told_ms + 1
         self.told_ms = now_ms

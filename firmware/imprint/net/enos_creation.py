@@ -26,8 +26,14 @@ def create(fleet: "Any", chosen: "list[int]") -> None:
         return
     with fleet.session.api() as api:
         found = api.create(names)
+    later = None
     for at, (secret, error) in zip(chosen, found):
-        _take(fleet, at, secret, error)
+        if error and error.retry:
+            later = error
+        else:
+            _take(fleet, at, secret, error)
+    if later:
+        raise later
 
 
 def _register(fleet: "Any", chosen: "list[int]", names: "list[tuple]") -> None:
@@ -41,6 +47,7 @@ def _register(fleet: "Any", chosen: "list[int]", names: "list[tuple]") -> None:
             error = None if secret else cloud.refusal(code, "no secret in the reply", name[1])
             _take(fleet, at, secret, error)
     elif len(chosen) > 1:
+        fleet.now(code, message)
         for at, name in zip(chosen, names):  # done whole or not at all: which of them is it?
             _register(fleet, [at], [name])
     else:

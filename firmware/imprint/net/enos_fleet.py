@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _RECORDS = "/subdevices"
 
+_CREATION = const(2)  # among the kinds of requests, see step
 _CREATE_MAX = const(16)  # devices a request: the answer has each one's whole record
 _DISMISS_MAX = const(16)
 _RETRY_MS = const(30_000)  # after what the cloud could not do just then
@@ -53,7 +54,8 @@ class Fleet:
         self.table = s.Subdevices(text, store, self.identity.subdevice_product_key or "")
         self.drivers = Drivers(self.table, unit.feed)
         self._next = len(self.table)  # the sub-device to be read next; this is: none
-        self._retry_at: "int | None" = None  # ticks
+        self._barred: "list[int]" = []  # kinds of requests that have to wait, see step
+        self._retry_at = 0  # ticks; until then
         self._told = -1  # how many were online when that was told last
 
     # --- Online
@@ -62,7 +64,7 @@ class Fleet:
         """A new connection: nobody is online on it, and nobody has been refused."""
         for at in range(len(self.table)):
             self.table.flags[at] &= ~(s.ONLINE | s.REFUSED | s.DISABLED | s.RETRIED)
-        self._retry_at = None
+        del self._barred[:]
         self._told = -1
 
     def create(self) -> None:
@@ -71,30 +73,31 @@ class Fleet:
         if self.identity.subdevice_registration == "rest":
             chosen = self._secretless()
             while chosen:
-                if not self._try(self._create, chosen):
+                if not self._try(_CREATION, self._create, chosen):
                     return
                 chosen = self._secretless()
 
     def step(self) -> bool:
         """One request of whatever is to be done; False: nothing is, for now."""
-        if self._retry_at is not None:
-            if port.ticks_diff(self._retry_at, port.ticks_ms()) > 0:
-                return False
-            self._retry_at = None
-        for choose, act in (
+        if self._barred and port.ticks_diff(self._retry_at, port.ticks_ms()) <= 0:
+            del self._barred[:]
+        acts = (
             (self._departed, self._dismiss),
             (self._lost, self._log_out),
             (self._secretless, self._create),
             (self._unbound, self._bind),
             (self._offline, self._log_in),
-        ):
-            chosen = choose()
+        )
+        for kind, (choose, act) in enumerate(acts):
+            chosen: "Any" = () if kind in self._barred else choose()
             if chosen:
-                return self._try(act, chosen)
+                self._try(kind, act, chosen)
+                return True
         online = self.table.count(s.ONLINE)
         if online != self._told and len(self.table):
             self._told = online
-            self.table.settle()
+            if not self._barred:
+                self.table.settle()
             port.emit("subdevices", online=online, of=len(self.table))
         return False
 
@@ -132,7 +135,7 @@ class Fleet:
                 self._forget(at)  # it is asked for anew at the next connection
         self._told = -1
 
-    def _try(self, act: "Any", chosen: "list") -> bool:
+    def _try(self, kind: int, act: "Any", chosen: "list") -> bool:
         try:
             act(chosen)
         except ImprintError as error:
@@ -145,6 +148,7 @@ class Fleet:
             if error.code == _CLOCK_SKEWED or not self.session.can_wait(error):
                 raise
             port.emit_error(error, _RETRY_MS)
+            self._barred.append(kind)
             self._retry_at = port.ticks_add(port.ticks_ms(), _RETRY_MS)
             return False
         return True
@@ -178,8 +182,7 @@ class Fleet:
         chosen: "list[int]" = []
         if self.identity.subdevice_registration != "none":
             for at in range(len(self.table)):
-                tried = self.table.flags[at] & s.RETRIED
-                if self._ready(at) and not tried and not self.table.has_secret(at):
+                if self._ready(at) and self._creatable(at):
                     chosen.append(at)
                     if len(chosen) == min(_CREATE_MAX, self.MOST):
                         break
@@ -193,7 +196,21 @@ class Fleet:
         ])  # fmt: skip
 
     def _offline(self) -> "list[int]":
-        return self._share([at for at in range(len(self.table)) if self._ready(at)])
+        # Not those whose turn with the other requests has not come yet.
+        return self._share([
+            at
+            for at in range(len(self.table))
+            if self._ready(at)
+            and (
+                self.table.flags[at] & s.BOUND
+                or not (self._creatable(at) or self._bindable(at))
+            )
+        ])  # fmt: skip
+
+    def _creatable(self, at: int) -> bool:
+        if self.identity.subdevice_registration == "none" or self.table.flags[at] & s.RETRIED:
+            return False
+        return not self.table.has_secret(at)
 
     def _bindable(self, at: int) -> bool:
         # Whoever has no secret of its own is bound by the service account, if there is one, and
@@ -265,13 +282,14 @@ class Fleet:
             for at in chosen:
                 table.flags[at] |= s.BOUND
         elif len(chosen) > 1:
+            self.now(code, message)
             for at in chosen:
                 self._bind([at])
         else:
             self._conclude(chosen[0], code, message)
 
     def _log_in(self, chosen: "list[int]") -> None:
-        cloud, table = self.cloud, self.table
+        table = self.table
         for at in chosen:
             if not table.has_secret(at) and not self.identity.subdevice_product_secret:
                 table.flags[at] |= s.REFUSED
@@ -279,16 +297,7 @@ class Fleet:
         chosen = [at for at in chosen if not table.flags[at] & s.REFUSED]
         if not chosen:
             return
-        client_id, time_ms = self.identity.device_key, port.unix_ms()
-        if len(chosen) == 1:
-            at = chosen[0]
-            params = cloud.login(table.name(at), client_id, *self._signing(at, time_ms))
-            code, message, data = self.session.ask(cloud.LOGIN, params)
-        else:
-            entries = ((table.name(at),) + self._credential(at) for at in chosen)
-            params = cloud.login_batch(client_id, time_ms, entries)
-            code, message, data = self.session.ask(cloud.LOGIN_BATCH, params)
-        done = {found[:2]: found[2] for found in cloud.logged_in(data)[0]}
+        code, message, done = self._ask_login(chosen)
         failed = []
         for at in chosen:
             name = table.name(at)
@@ -305,6 +314,29 @@ class Fleet:
         for at in failed:  # a batch has one code for all: ask for each one's own
             self._unit.feed()
             self._log_in([at])
+
+    def _ask_login(self, chosen: "list[int]") -> tuple:
+        # (code, message, {name: secret or ""} of those who are online)
+        cloud, table = self.cloud, self.table
+        client_id, time_ms = self.identity.device_key, port.unix_ms()
+        if len(chosen) == 1:
+            at = chosen[0]
+            params = cloud.login(table.name(at), client_id, *self._signing(at, time_ms))
+            code, message, data = self.session.ask(cloud.LOGIN, params)
+        else:
+            entries = ((table.name(at),) + self._credential(at) for at in chosen)
+            params = cloud.login_batch(client_id, time_ms, entries)
+            code, message, data = self.session.ask(cloud.LOGIN_BATCH, params)
+        done = {found[:2]: found[2] for found in cloud.logged_in(data)[0]}
+        if not done:
+            self.now(code, message)
+        return code, message, done
+
+    def now(self, code: int, message: str) -> None:
+        # Where the cloud is busy, asking for each by itself would only make it worse.
+        error = self.cloud.refusal(code, message)
+        if error.retry:
+            raise error
 
     def _conclude(self, at: int, code: int, message: str) -> None:
         error = self.cloud.refusal(code, message, self.table.name(at)[1])

@@ -35,6 +35,7 @@ _CONNECTION_LOST = const(304)
 _PEER_CLOSED = const(320)
 _REGISTRATION_UNANSWERED = const(405)
 _CLOCK_SKEWED = const(441)
+_API_DEFERRED = const(443)
 _CERTIFICATE_DUE = const(451)
 _SUBDEVICE_DEFERRED = const(528)
 _GATEWAY_UNANSWERED = const(533)
@@ -55,6 +56,7 @@ class Session(MqttSession):
         self._number = 0  # of our own requests
         self._first = 0  # reports before this one were made before this connection
         self._round_at = port.ticks_ms()
+        self._more = False  # of the round is to be reported
         self.fleet = Fleet(self, unit)
 
     # --- Into the cloud
@@ -131,7 +133,7 @@ class Session(MqttSession):
     def can_wait(self, error: ImprintError) -> bool:
         """Whether that passing fault leaves the MQTT connection as it is."""
         failed, self.api_failed = self.api_failed, False
-        return failed or error.code == _SUBDEVICE_DEFERRED
+        return failed or error.code in (_API_DEFERRED, _SUBDEVICE_DEFERRED)
 
     def _certify(self) -> None:
         # Have a certificate of our own, where one is to be applied for, good for a while longer.
@@ -171,7 +173,8 @@ class Session(MqttSession):
             self._first = number
         parts += fleet.entries(_BODY_MAX - sum([len(part) for part in parts]), online)
         self.period_ms = 0
-        if fleet.round_done:
+        self._more = not fleet.round_done
+        if not self._more:
             gone_ms = port.ticks_diff(port.ticks_ms(), self._round_at)
             self.period_ms = max(0, self.identity.interval_s * 1000 - gone_ms)
         return b"\n".join(parts)
@@ -277,7 +280,8 @@ class Session(MqttSession):
     # --- While online
 
     def poll(self, timeout_ms: int) -> None:
-        busy = self.fleet.step()
+        busy = self.fleet.step() or self._more
+        self._more = False  # a report that has to wait lets the others of us rest
         super().poll(0 if busy else timeout_ms)
         if port.ticks_diff(port.ticks_ms(), self._looked_at) > _LOOK_MS:
             self._looked_at = port.ticks_ms()

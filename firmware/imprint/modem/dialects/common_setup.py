@@ -67,7 +67,7 @@ class Setup:
         """Model and firmware version as text."""
         model = yield Command(b"AT+CGMM", least=1)
         version = yield Command(b"AT+CGMR", least=1)
-        return b" ".join((model[0], version[0])).decode()
+        return printable(model[0] + b" " + version[0])
 
     def imei(self) -> "Talk":
         """15 digits."""
@@ -137,7 +137,7 @@ class Setup:
         if b"READY" in lines[0]:
             return
         if not pin or b"SIM PIN" not in lines[0] or b"PIN2" in lines[0]:
-            raise SetupError(_SIM_PIN, lines[0][7:].decode())
+            raise SetupError(_SIM_PIN, printable(lines[0][7:]))
         yield Command(Secret(b'AT+CPIN="%s"' % pin.reveal()))
 
     def watch_registration(self) -> "Talk":
@@ -161,6 +161,11 @@ class Setup:
                 raise WeatherError(_NETWORK_NOT_FOUND, "", state[0])
             yield Wait(min(_POLL_MS, left_ms), b"+CEREG:")
             left_ms -= _POLL_MS
+
+
+def printable(data: bytes) -> str:
+    """What a modem said, for people: a byte that is no ASCII text is a `?`."""
+    return "".join([chr(byte) if 0x20 <= byte < 0x7F else "?" for byte in data])
 
 
 def digits(lines: list, least: int, most: int, command: str) -> str:

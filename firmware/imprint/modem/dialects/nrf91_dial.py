@@ -72,7 +72,7 @@ class Dialer(common_dial.Dialer):
             words = fields(line)
             kind = number(words, 1)
             if len(words) > 2 and kind in (_PSK, _IDENTITY):
-                found[kind - _PSK] = b":" + words[2][:16]
+                found[kind - _PSK] = b":" + binascii.hexlify(words[2][:8])
         return b"".join(found).decode() if found[0] and found[1] else ""
 
     def open_dtls(self, host: str, port: int, tag: int) -> "Talk":

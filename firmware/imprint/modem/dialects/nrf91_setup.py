@@ -40,7 +40,7 @@ class Setup(common_setup.Setup):
 
             dialect.classic = nrf91_slm.Proxy(dialect)
         model = yield Command(b"AT+CGMM", least=1)
-        return b" ".join((model[0], version[0])).decode()
+        return common_setup.printable(model[0] + b" " + version[0])
 
     def before_radio(self, apn: bytes) -> "Talk":
         lte_m = self.dialect.rat == "lte-m"

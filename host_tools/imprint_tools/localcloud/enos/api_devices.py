@@ -54,6 +54,7 @@ class DeviceActions:
         self._registry = registry
         self._hub = hub
         self._limits = config.limits
+        self._codes = config.inferred.rest_codes
         self._faults = faults
 
     def actions(self) -> Actions:
@@ -91,11 +92,16 @@ class DeviceActions:
                     raise Refusal("internal")
                 results.append({"code": 0, "msg": "OK", "data": self._create(call, entry)})
             except Refusal as refusal:
-                results.append(_failed(refusal.reason))
+                results.append(self._failed(refusal.reason))
             except messages.FormatError:
-                results.append(_failed("argument-invalid"))
+                results.append(self._failed("argument-invalid"))
         good = sum(result["code"] == 0 for result in results)
         return Result(results, {"successSize": good, "totalSize": len(results)})
+
+    def _failed(self, reason: str) -> dict[str, Any]:
+        failure = FAILURES[reason]
+        code = self._codes.get(reason, failure.code)
+        return {"code": code, "msg": failure.text, "data": None}
 
     def get(self, call: Call) -> Result:
         name, device = find(self._registry, call)
@@ -246,8 +252,3 @@ class DeviceActions:
 
 def _names(name: Name, device: Device) -> dict[str, str]:
     return {"assetId": device.asset_id, "productKey": name[0], "deviceKey": name[1]}
-
-
-def _failed(reason: str) -> dict[str, Any]:
-    failure = FAILURES[reason]
-    return {"code": failure.code, "msg": failure.text, "data": None}

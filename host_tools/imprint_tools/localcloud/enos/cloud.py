@@ -273,6 +273,17 @@ class EnosCloud(Cloud[_Served]):
         name = (product_key, device_key)
         return self._console(lambda served: served.hub.certificates.apply(name, {"csr": csr}))
 
+    def revoke_certificate(self, product_key: str, device_key: str) -> None:
+        """End all certificates of a device, for no reason that is told."""
+        name = (product_key, device_key)
+
+        def change(served: _Served) -> None:
+            for listed in served.hub.certificates.listed(name):
+                served.hub.certificates.revoke(name, {"certSn": listed["certSN"]})
+
+        self._console(change)
+        self._log.add("certificate-revoked", product_key=product_key, device_key=device_key)
+
     def create_device(self, product_key: str, device_key: str) -> Secret:
         """Add a device; returns its deviceSecret."""
         _check_name(device_key)
@@ -291,6 +302,17 @@ class EnosCloud(Cloud[_Served]):
         self._log.add(
             "topology-added", product_key=name[0], device_key=name[1], gateway=list(gateway)
         )
+
+    def unbind(self, product_key: str, device_key: str) -> None:
+        """Take a device out of its gateway's topology, which is not told."""
+
+        def change(served: _Served) -> None:
+            served.hub.mqtt.leave((product_key, device_key), "topology")
+            self._registry.device(product_key, device_key).gateway = None
+            self._registry.save()
+
+        self._console(change)
+        self._log.add("topology-deleted", product_key=product_key, device_key=device_key)
 
     def set_mirror(self, product_key: str, device_key: str, on: bool = True) -> None:
         """Make a device a mirror of another organisation's, which cannot log in."""
