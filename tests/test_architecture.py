@@ -8,6 +8,7 @@ virtual board and the local clouds are strangers, and neither side imports the o
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
 from itertools import pairwise
@@ -221,6 +222,22 @@ def test_error_codes_agree() -> None:
         for name, number in own.items():
             assert number == table[name][0], f"{name} in {module}"
     assert raised == table.keys(), f"nobody raises {sorted(table.keys() - raised)}"
+
+
+def test_states_and_events_agree() -> None:
+    """Each name of a state or an event that the application uses is one of the onboarding table,
+    and it uses them all."""
+    table = {
+        ast.literal_eval(node.value)
+        for node in parse(MODULES["imprint.onboarding"]).body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+    }
+    used = {
+        node.value
+        for node in ast.walk(parse(MODULES["imprint.app"]))
+        if isinstance(node, ast.Constant) and re.fullmatch("[A-Z_]{2,}", str(node.value))
+    }
+    assert used == table
 
 
 def test_coap_numbers_agree() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
-from enos_bench import DEVICE, DIALECTS, LEAST, EnosBench
+from enos_bench import DEVICE, DIALECTS, EnosBench
 from imprint_tools.localcloud.enos.cloud import EnosConfig
 from imprint_tools.monitor import Event
 from imprint_tools.virtual.modem.cellular import Cell, Coverage, Sim
@@ -40,7 +40,7 @@ def sampled(cases: Iterable[str], count: int) -> list[Any]:
 @pytest.mark.parametrize("family", DIALECTS)
 def test_mode_3_activates_and_reports(make_enos_bench: MakeBench, family: str) -> None:
     """A unit with its product's secret fetches its own once, keeps it and reports with it."""
-    bench = make_enos_bench(family=family, heap=LEAST.get(family, "64k"))
+    bench = make_enos_bench(family=family)
     bench.board.power_on()
     bench.wait("registered")
     bench.online()
