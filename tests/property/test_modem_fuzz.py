@@ -23,9 +23,7 @@ from imprint.secret import Secret
 # Kinds of the parser's events
 LINE, OK, RAW = 1, 2, 5
 
-patient = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
-)
+patient = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], database=None)
 
 # What modems say, whole or in pieces, so that chance gets past the first line.
 WORDS = (
