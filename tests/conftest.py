@@ -4,7 +4,11 @@ import sys
 from importlib.util import find_spec
 
 import pytest
+from hypothesis import settings
 from imprint_tools import runtime
+
+settings.register_profile("imprint", deadline=None)  # the machine may be busy with other tests
+settings.load_profile("imprint")
 
 # The firmware imports what is frozen into an ESP32's MicroPython; the tests bring it along.
 sys.path.append(str(runtime.umqtt_dir()))

@@ -8,7 +8,8 @@ virtual board and the local clouds are strangers, and neither side imports the o
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
 from itertools import pairwise
 from pathlib import Path
@@ -116,6 +117,7 @@ HOST_FILES = [
     # These two run on MicroPython or stand in for it; neither is host code.
     if "guest" not in path.parts and "shims" not in path.parts
 ]
+SOURCES = sorted([*FIRMWARE.rglob("*.py"), *HOST.rglob("*.py")])
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
@@ -222,6 +224,22 @@ def test_error_codes_agree() -> None:
     assert raised == table.keys(), f"nobody raises {sorted(table.keys() - raised)}"
 
 
+def test_states_and_events_agree() -> None:
+    """Each name of a state or an event that the application uses is one of the onboarding table,
+    and it uses them all."""
+    table = {
+        ast.literal_eval(node.value)
+        for node in parse(MODULES["imprint.onboarding"]).body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+    }
+    used = {
+        node.value
+        for node in ast.walk(parse(MODULES["imprint.app"]))
+        if isinstance(node, ast.Constant) and re.fullmatch("[A-Z_]{2,}", str(node.value))
+    }
+    assert used == table
+
+
 def test_coap_numbers_agree() -> None:
     """A number of CoAP's that a module repeats for itself is the one in wire/coap/codes.py."""
     codes = {
@@ -277,3 +295,38 @@ def test_host_imports(path: Path) -> None:
             assert not name.startswith("imprint_tools.localcloud"), name
         if folder == "localcloud":
             assert not name.startswith("imprint_tools.virtual"), name
+
+
+@pytest.mark.parametrize("path", HOST_FILES, ids=lambda path: str(path.relative_to(HOST)))
+def test_host_calls(path: Path) -> None:
+    """Only the command line prints. Trees of syntax are built in syntax.py alone, which says why;
+    `literal_eval` of one that is there already is no harm."""
+    called = [node for node in ast.walk(parse(path)) if isinstance(node, ast.Call)]
+    names = {ast.unparse(call.func) for call in called}
+    if path.relative_to(HOST / "imprint_tools").parts[0] != "cli":
+        assert "print" not in names
+    if path.name != "syntax.py":
+        assert "ast.parse" not in names
+
+
+def code_lines(nodes: Iterable[ast.AST]) -> int:
+    """Lines that hold code: comments, docstrings and blank lines cost a reader nothing."""
+    lines: set[int] = set()
+    for node in (inner for outer in nodes for inner in ast.walk(outer)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            continue
+        if isinstance(node, ast.stmt) and not hasattr(node, "body"):
+            lines.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+        elif isinstance(node, ast.stmt | ast.arg | ast.excepthandler):
+            lines.add(node.lineno)
+    return len(lines)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_modules_and_functions_stay_short(path: Path) -> None:
+    """A firmware module has 400 lines of code at most, another one 500, a function 50."""
+    tree = parse(path)
+    assert code_lines(tree.body) <= (400 if FIRMWARE in path.parents else 500)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert code_lines(node.body) <= 50, node.name

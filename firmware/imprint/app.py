@@ -30,7 +30,6 @@ import sys
 from micropython import const
 
 from imprint import errors, port
-from imprint import onboarding as o
 from imprint.backoff import Backoff
 
 TYPE_CHECKING = const(False)
@@ -67,15 +66,8 @@ _OUTBOX = "/outbox"
 
 # What one step needs and the next does not. It leaves the memory when it has done its part, and
 # comes back from flash when it is needed again: a first boot is to fit the smallest heap. A
-# journey's cloud adds its own, PASSING.
-_PASSING = (
-    "imprint.identity",
-    "imprint.modem.cme",
-    "imprint.net.clock",
-    "imprint.net.tls",
-    "imprint.sign",
-    "imprint.vault",
-)
+# journey's cloud adds its own, PASSING. Names below `imprint`, in one string, which is smaller.
+_PASSING = "identity modem.cme net.clock net.tls onboarding sign vault "
 
 
 def run() -> None:
@@ -105,7 +97,7 @@ class App:
         self._backoff = Backoff(os.urandom, _RETRY_MS, _RETRY_CEILING_MS)
         self._identity: "Identity | None" = None
         self._session: "Any" = None  # the journey's kind of session
-        self._passing: "tuple[str, ...]" = _PASSING
+        self._passing = _PASSING
         self._credential: "dict | None" = None  # what the vault holds
         self._rolled_back = False
         self._error: "errors.ImprintError | None" = None  # what led to WAIT or HALT
@@ -120,29 +112,28 @@ class App:
     def run(self) -> None:
         """Walk the table until HALT."""
         port.emit("boot", cause=port.reset_cause(), free=gc.mem_free())
-        steps = {
-            o.IDENTITY: self._load_identity,
-            o.LINK: self._join,
-            o.CLOCK: self._set_clock,
-            o.REGISTER: self._register,
-            o.CONNECT: self._login,
-            o.ONLINE: self._report,
-            o.WAIT: self._wait,
-        }
         gc.threshold(_GC_THRESHOLD)
-        state = o.IDENTITY
-        while state != o.HALT:
+        state = "IDENTITY"
+        while state != "HALT":
             self.feed()
             gc.collect()
             port.emit("state", s=state, alloc=gc.mem_alloc())
             try:
-                event = steps[state]()
+                event = {
+                    "IDENTITY": self._load_identity,
+                    "LINK": self._join,
+                    "CLOCK": self._set_clock,
+                    "REGISTER": self._register,
+                    "CONNECT": self._login,
+                    "ONLINE": self._report,
+                    "WAIT": self._wait,
+                }[state]()
             except errors.ImprintError as error:
                 self.close()
                 self._error = error
-                event = o.FAILED if error.retry else o.STOP
+                event = "FAILED" if error.retry else "STOP"
                 port.emit_error(error)
-            state = o.next_state(state, event)
+            state = _module("imprint.onboarding").next_state(state, event)
             _forget(self._passing)
         port.emit("state", s=state)
 
@@ -152,11 +143,10 @@ class App:
             self._session.close()
         self._keep()
 
-    def free(self, *more: str) -> None:
-        """Make room, and in one piece, before what takes most of it; `more` are modules of
+    def free(self, more: str = "") -> None:
+        """Make room, and in one piece, before what takes most of it; `more` names modules of
         `imprint` that are not needed now either."""
-        _forget(self._passing)
-        _forget(["imprint." + name for name in more])
+        _forget(self._passing + more)
         gc.collect()
 
     def keep(self, record: dict) -> None:
@@ -169,14 +159,15 @@ class App:
         Vault(self.store).store(record)
         self._credential = record
 
-    # One method a state; each returns the event that ends it.
+    # One method a state; each returns the event that ends it. Both have their names from
+    # onboarding.py, which is in memory only to be asked where that leads.
 
     def _load_identity(self) -> str:
         from imprint import identity
 
         burned = identity.parse(self.store.get("identity"), self._digest, port.unique_id())
         self._identity = burned
-        self._passing = _PASSING + (identity.module_name(burned.journey),)
+        self._passing = _PASSING + identity.module_name(burned.journey) + " "
         del identity
         self.free()
         # By their names: a board carries the journey that it needs in memory, and no other.
@@ -184,11 +175,11 @@ class App:
         self._passing += cloud.PASSING
         session = _module("imprint.net." + cloud.SESSION)
         self._session = session.Session(burned, cloud, self)
-        return o.DONE
+        return "DONE"
 
     def _join(self) -> str:
         self._session.join()
-        return o.DONE
+        return "DONE"
 
     def _set_clock(self) -> str:
         from imprint.vault import Vault
@@ -205,17 +196,17 @@ class App:
         except errors.SetupError as error:  # the vault is damaged: it may register anew
             port.emit_error(error)
             self._credential = None
-        return o.HELD if self._session.fits(self._credential) else o.MISSING
+        return "HELD" if self._session.fits(self._credential) else "MISSING"
 
     def _register(self) -> str:
         record = self._session.register()
         if record is None:
             self._error = None
             port.emit("disabled")
-            return o.NOT_YET
+            return "NOT_YET"
         self.keep(record)
         port.emit("registered")
-        return o.DONE
+        return "DONE"
 
     def _login(self) -> str:
         try:
@@ -231,10 +222,10 @@ class App:
             self.close()
             self._error = error
             port.emit_error(error)
-            return o.ROLLED_BACK
+            return "ROLLED_BACK"
         port.emit("online")
         port.emit("heap", alloc=gc.mem_alloc(), free=gc.mem_free())
-        return o.DONE
+        return "DONE"
 
     def _report(self) -> str:
         while True:
@@ -257,7 +248,7 @@ class App:
                 self._sample_if_due()
                 self._keep()
             port.sleep_ms(min(_IDLE_MS, max(0, port.ticks_diff(until, port.ticks_ms()))))
-        return o.ELAPSED
+        return "ELAPSED"
 
     # What they share.
 
@@ -345,9 +336,10 @@ def _module(name: str) -> "Any":
     return __import__(name, None, None, ("*",))
 
 
-def _forget(modules: "tuple | list") -> None:
+def _forget(names: str) -> None:
     # What nothing refers to any more is garbage; a module is referred to by these two.
-    for module in modules:
+    for below in names.split():
+        module = "imprint." + below
         if module in sys.modules:
             package, _, name = module.rpartition(".")
             del sys.modules[module]

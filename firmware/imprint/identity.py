@@ -135,7 +135,7 @@ class Identity:
 
 def rules(journey: str) -> "tuple[Any, dict[str, tuple]]":
     """The module of that journey's fields, and all the fields that it has: its own and shared."""
-    module: "Any" = __import__(module_name(journey), None, None, ("FIELDS",))
+    module: "Any" = __import__("imprint." + module_name(journey), None, None, ("FIELDS",))
     found = dict(module.FIELDS)
     for name in module.SHARES:
         if name not in found:
@@ -144,8 +144,8 @@ def rules(journey: str) -> "tuple[Any, dict[str, tuple]]":
 
 
 def module_name(journey: str) -> str:
-    """Where that journey's fields are."""
-    return "imprint.fields." + journey.replace("-", "_")
+    """Where that journey's fields are, below `imprint`."""
+    return "fields." + journey.replace("-", "_")
 
 
 def build(values: dict) -> Identity:

@@ -2,65 +2,46 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from imprint_tools import identities
-from imprint_tools.demo_world import INTERVAL_S, MakeBoard, Tally, World, tell_air
+from imprint_tools.demo_world import INTERVAL_S, WifiWorld
 from imprint_tools.identities import Identity
 from imprint_tools.journey import Party
 from imprint_tools.localcloud.aliyun.cloud import AliyunCloud
 from imprint_tools.recorder import Recorder
-from imprint_tools.virtual.board import Board
-from imprint_tools.virtual.network import AccessPoint
 
-_SSID = "imprint-bench"
-
-BOARD, AIR, CLOUD = Party.BOARD, Party.ACCESS_POINT, Party.CLOUD
+BOARD, CLOUD = Party.BOARD, Party.CLOUD
 
 
-class AliyunWorld(World):
+class AliyunWorld(WifiWorld):
     """`registration` is how the unit gets its credential."""
 
     JOURNEY = "aliyun"
-    NETWORK = AIR
     HEAP = "64k"
     OPTIONS = ("chip", "registration")
 
-    # There from the start of each on
-    _cloud: AliyunCloud
-    _air: AccessPoint
+    cloud: AliyunCloud
 
     def __init__(self, recorder: Recorder, *, chip: str, registration: str) -> None:
-        super().__init__(recorder)
-        self.kit = f"{chip}-generic"
+        super().__init__(recorder, chip=chip)
         self.modules = ("clouds/aliyun*.py", "fields/aliyun.py", "net/aliyun_session.py")
         self._registration = registration
-        self._password = secrets.token_hex(8)
-        self._tally = Tally()
 
     def start_cloud(self, stack: ExitStack, folder: Path) -> None:
-        self._cloud = stack.enter_context(AliyunCloud(folder))
-
-    def start_board(self, stack: ExitStack, make: MakeBoard) -> Board:
-        self._air = AccessPoint(
-            _SSID, self._password, self._cloud.endpoints, on_event=partial(tell_air, self.recorder)
-        )
-        return stack.enter_context(make(access_point=self._air))
+        self.cloud = stack.enter_context(AliyunCloud(folder))
 
     def facts(self) -> dict[str, str]:
         return {
-            "Cloud": f"Aliyun IoT Platform (local), {self._cloud.config.region}",
+            "Cloud": f"Aliyun IoT Platform (local), {self.cloud.config.region}",
             "Registration": self._registration,
-            "Wi-Fi": f"{_SSID} (virtual access point)",
-        }
+        } | super().facts()
 
     def identity(self, mac: str) -> Identity:
-        cloud = self._cloud
+        cloud = self.cloud
         product_key = cloud.create_product()
         raw: dict[str, Any] = {
             "journey": self.JOURNEY,
@@ -68,8 +49,7 @@ class AliyunWorld(World):
             "registration": self._registration,
             "root_ca": str(cloud.ca_pem.resolve()),
             "region": cloud.config.region,
-            "wifi_ssid": _SSID,
-            "wifi_password": self._password,
+            **self.wifi(),
             "interval_s": INTERVAL_S,
         }
         if self._registration == "none":
@@ -81,19 +61,12 @@ class AliyunWorld(World):
                 cloud.create_device(product_key, mac)
         return identities.check(raw, origin="the demo", folder=cloud.folder)
 
-    def look_back(self) -> None:
-        self.recorder.take_log(self._cloud.events, self._tell_cloud)
-        registrations = sum(d["registrations"] for d in self._cloud.devices())
-        up, down = self._air.bytes_up, self._air.bytes_down
-        self.recorder.sample_traffic(up, down)
-        self._tally = Tally(registrations, up, down)
-
-    def tally(self) -> Tally:
-        return self._tally
+    def registrations(self) -> int:
+        return sum(d["registrations"] for d in self.cloud.devices())
 
     # -- their words ----------------------------------------------------------------------------
 
-    def _tell_cloud(self, event: Mapping[str, Any], at_s: float) -> None:
+    def tell_cloud(self, event: Mapping[str, Any], at_s: float) -> None:
         def say(
             sender: Party, receiver: Party, text: str, size: int | None = None, ok: bool = True
         ) -> None:

@@ -3,47 +3,38 @@ factory and its portal, or with an IoT Edge gateway whose power fails in the mid
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from imprint_tools import identities
 from imprint_tools.demo_factory import DemoFactory
-from imprint_tools.demo_world import INTERVAL_S, MakeBoard, Tally, World, tell_air
+from imprint_tools.demo_world import INTERVAL_S, WifiWorld
 from imprint_tools.identities import Identity
 from imprint_tools.journey import Party
 from imprint_tools.localcloud.azure.cloud import AzureCloud
 from imprint_tools.paths import examples_dir
 from imprint_tools.recorder import Recorder
-from imprint_tools.virtual.board import Board
-from imprint_tools.virtual.network import AccessPoint
 
-_SSID = "imprint-bench"
 _GATEWAY = "edge.plant.example"
 _DEVICE = "pump-7"
 _OUTAGE_S = 4.0
 
-BENCH, BOARD, AIR, CLOUD = Party.BENCH, Party.BOARD, Party.ACCESS_POINT, Party.CLOUD
+BENCH, BOARD, CLOUD = Party.BENCH, Party.BOARD, Party.CLOUD
 
 
-class AzureWorld(World):
+class AzureWorld(WifiWorld):
     """What both have: the cloud, the air, and how they tell of what happens."""
 
-    NETWORK = AIR
     HEAP = "96k"
     OPTIONS = ("chip",)
 
-    # There from the start of each on
-    _cloud: AzureCloud
-    _air: AccessPoint
+    cloud: AzureCloud
 
     def __init__(self, recorder: Recorder, *, chip: str) -> None:
-        super().__init__(recorder)
-        self.kit = f"{chip}-generic"
+        super().__init__(recorder, chip=chip)
         fields = self.JOURNEY.replace("-", "_")
         self.modules = (
             f"clouds/{fields}*.py",
@@ -51,36 +42,18 @@ class AzureWorld(World):
             f"fields/{fields}.py",
             "net/azure_session.py",
         )
-        self._password = secrets.token_hex(8)
-        self._tally = Tally()
 
     def files(self) -> Mapping[str, bytes]:
         source = examples_dir() / "azure_application.py"
         return {"application.py": source.read_bytes()}
 
-    def start_board(self, stack: ExitStack, make: MakeBoard) -> Board:
-        self._air = AccessPoint(
-            _SSID, self._password, self._cloud.endpoints, on_event=partial(tell_air, self.recorder)
-        )
-        return stack.enter_context(make(access_point=self._air))
-
-    def _wifi(self) -> dict[str, str]:
-        return {"wifi_ssid": _SSID, "wifi_password": self._password}
-
-    def look_back(self) -> None:
-        self.recorder.take_log(self._cloud.events, self._tell_cloud)
-        up, down = self._air.bytes_up, self._air.bytes_down
-        self.recorder.sample_traffic(up, down)
-        assigned = [e for e in self._cloud.events if e["kind"] == "registration"]
-        registrations = sum(event["status"] == "assigned" for event in assigned)
-        self._tally = Tally(registrations, up, down)
-
-    def tally(self) -> Tally:
-        return self._tally
+    def registrations(self) -> int:
+        answers = [event for event in self.cloud.events if event["kind"] == "registration"]
+        return sum(event["status"] == "assigned" for event in answers)
 
     # -- their words ----------------------------------------------------------------------------
 
-    def _tell_cloud(self, event: Mapping[str, Any], at_s: float) -> None:
+    def tell_cloud(self, event: Mapping[str, Any], at_s: float) -> None:
         def say(
             sender: Party, receiver: Party, text: str, size: int | None = None, ok: bool = True
         ) -> None:
@@ -136,20 +109,19 @@ class AzureDpsWorld(AzureWorld):
     _activated = False
 
     def start_cloud(self, stack: ExitStack, folder: Path) -> None:
-        self._cloud = stack.enter_context(AzureCloud(folder))
-        self._factory = DemoFactory(folder.with_name("factory"), self._cloud)
+        self.cloud = stack.enter_context(AzureCloud(folder))
+        self._factory = DemoFactory(folder.with_name("factory"), self.cloud)
         self._factory.start(stack)
 
     def facts(self) -> dict[str, str]:
         return {
-            "Cloud": f"Azure IoT (local): DPS and {', '.join(self._cloud.config.hub_hosts)}",
+            "Cloud": f"Azure IoT (local): DPS and {', '.join(self.cloud.config.hub_hosts)}",
             "Factory": f"{self._factory.url}: a station's API and the activation portal's",
             "Registration": "X.509, enrolled disabled, activated over the portal's API",
-            "Wi-Fi": f"{_SSID} (virtual access point)",
-        }
+        } | super().facts()
 
     def identity(self, mac: str) -> Identity:
-        self._unit_id, path = self._factory.enrol(self._wifi())
+        self._unit_id, path = self._factory.enrol(self.wifi())
         self.recorder.say(BENCH, CLOUD, f"factory: {self._unit_id} enrolled, disabled")
         return identities.load_one(path)
 
@@ -157,7 +129,7 @@ class AzureDpsWorld(AzureWorld):
         super().look_back()
         if not self._activated and any(
             event["kind"] == "registration" and event["status"] == "disabled"
-            for event in self._cloud.events
+            for event in self.cloud.events
         ):
             self._activated = True
             settings = {"tags": {"machine": "press 4"}, "desired": {"limit": 28}}
@@ -174,27 +146,26 @@ class AzureEdgeWorld(AzureWorld):
     _over = False
 
     def start_cloud(self, stack: ExitStack, folder: Path) -> None:
-        self._cloud = stack.enter_context(AzureCloud(folder))
-        self._gateway = self._cloud.gateway(_GATEWAY)
-        self._cloud.create_device(_DEVICE, gateway=_GATEWAY)
+        self.cloud = stack.enter_context(AzureCloud(folder))
+        self._gateway = self.cloud.gateway(_GATEWAY)
+        self.cloud.create_device(_DEVICE, gateway=_GATEWAY)
 
     def facts(self) -> dict[str, str]:
         return {
-            "Cloud": f"Azure IoT (local): {', '.join(self._cloud.config.hub_hosts)}",
+            "Cloud": f"Azure IoT (local): {', '.join(self.cloud.config.hub_hosts)}",
             "Gateway": f"{_GATEWAY} (transparent, with a root CA of its own)",
-            "Wi-Fi": f"{_SSID} (virtual access point)",
-        }
+        } | super().facts()
 
     def identity(self, mac: str) -> Identity:
-        text = self._cloud.connection_string(_DEVICE, gateway=_GATEWAY).reveal().decode()
+        text = self.cloud.connection_string(_DEVICE, gateway=_GATEWAY).reveal().decode()
         raw = {
             "journey": self.JOURNEY,
             "connection_string": text,
             "root_ca": str(self._gateway.root_ca.resolve()),
             "interval_s": INTERVAL_S,
-            **self._wifi(),
+            **self.wifi(),
         }
-        return identities.check(raw, origin="the demo", folder=self._cloud.folder)
+        return identities.check(raw, origin="the demo", folder=self.cloud.folder)
 
     def look_back(self) -> None:
         super().look_back()

@@ -47,7 +47,7 @@ class EnosWorld(World):
 
     JOURNEY = "enos-coap"
     NETWORK = MODEM
-    HEAP = "68k"  # 64k do for all but the nRF91
+    HEAP = "64k"
     OPTIONS = ("modem", "secure_mode", "loss")
 
     # There from the start of each on

@@ -4,15 +4,13 @@ local EnOS behind a virtual access point."""
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Mapping
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from imprint_tools import identities
-from imprint_tools.demo_world import INTERVAL_S, MakeBoard, Tally, World, tell_air
+from imprint_tools.demo_world import INTERVAL_S, WifiWorld
 from imprint_tools.identities import Identity
 from imprint_tools.journey import Party
 from imprint_tools.localcloud.enos.cloud import EnosCloud
@@ -21,38 +19,32 @@ from imprint_tools.localcloud.enos.registry import ORGANISATION
 from imprint_tools.recorder import Recorder
 from imprint_tools.virtual.board import Board
 from imprint_tools.virtual.modbus import ModbusBus, Slave
-from imprint_tools.virtual.network import AccessPoint
 
 SUBDEVICES_MAX = 200
 
-_SSID = "imprint-bench"
 _UART = 1
 _STATIC_MAX = 5
 """Of the sub-devices so many, and no more than half, have their secrets burned; the edge creates
 the others itself."""
 _POWER, _ENERGY, _TEMPERATURE = 30775, 30529, 30953
 
-BOARD, AIR, CLOUD = Party.BOARD, Party.ACCESS_POINT, Party.CLOUD
+BOARD, CLOUD = Party.BOARD, Party.CLOUD
 
 
-class GatewayWorld(World):
+class GatewayWorld(WifiWorld):
     """`subdevices` are on the line; with `certificate` the edge's product demands one, for which
     the edge applies."""
 
     JOURNEY = "enos-gateway"
-    NETWORK = AIR
     HEAP = "128k"
     OPTIONS = ("chip", "subdevices", "certificate")
 
-    # There from the start of each on
-    _cloud: EnosCloud
-    _air: AccessPoint
+    cloud: EnosCloud
 
     def __init__(
         self, recorder: Recorder, *, chip: str, subdevices: int, certificate: bool
     ) -> None:
-        super().__init__(recorder)
-        self.kit = f"{chip}-generic"
+        super().__init__(recorder, chip=chip)
         self.modules = (
             "clouds/enos_gateway.py",
             "clouds/enos_rest.py",
@@ -62,33 +54,25 @@ class GatewayWorld(World):
         )
         self._count, self._certificate = subdevices, certificate
         self._static = min(_STATIC_MAX, subdevices // 2)
-        self._password = secrets.token_hex(8)
-        self._tally = Tally()
         self._online: set[str] = set()
 
     def start_cloud(self, stack: ExitStack, folder: Path) -> None:
-        self._cloud = stack.enter_context(EnosCloud(folder))
+        self.cloud = stack.enter_context(EnosCloud(folder))
 
-    def start_board(self, stack: ExitStack, make: MakeBoard) -> Board:
-        self._air = AccessPoint(
-            _SSID, self._password, self._cloud.endpoints, on_event=partial(tell_air, self.recorder)
-        )
-        board = make(access_point=self._air)
+    def wire(self, stack: ExitStack, board: Board) -> None:
         slaves = {at: _inverter(at) for at in range(1, self._count + 1)}
         stack.enter_context(ModbusBus(board.uarts.far_end(_UART), slaves))
-        return stack.enter_context(board)
 
     def facts(self) -> dict[str, str]:
         return {
-            "Cloud": f"Envision EnOS (local), {self._cloud.config.mqtt_host}",
+            "Cloud": f"Envision EnOS (local), {self.cloud.config.mqtt_host}",
             "Login": "certificate and secret" if self._certificate else "secret",
             "Sub-devices": f"{self._count} inverters on one Modbus line (virtual), "
             f"{self._static} with burned secrets, the others created by the edge",
-            "Wi-Fi": f"{_SSID} (virtual access point)",
-        }
+        } | super().facts()
 
     def identity(self, mac: str) -> Identity:
-        cloud = self._cloud
+        cloud = self.cloud
         edges = cloud.create_product(kind=GATEWAY)
         inverters = cloud.create_product()
         access_key, access_secret = cloud.create_application("demo")
@@ -131,24 +115,17 @@ class GatewayWorld(World):
             "subdevice_registration": "rest",
             "subdevice_product_key": inverters,
             "root_ca": str(cloud.ca_pem),
-            "wifi_ssid": _SSID,
-            "wifi_password": self._password,
+            **self.wifi(),
             "interval_s": INTERVAL_S,
         }
         return identities.check(raw, origin="the demo", folder=cloud.folder)
 
-    def look_back(self) -> None:
-        self.recorder.take_log(self._cloud.events, self._tell_cloud)
-        up, down = self._air.bytes_up, self._air.bytes_down
-        self.recorder.sample_traffic(up, down)
-        self._tally = Tally(len(self._online), up, down)
-
-    def tally(self) -> Tally:
-        return self._tally
+    def registrations(self) -> int:
+        return len(self._online)
 
     # -- their words ----------------------------------------------------------------------------
 
-    def _tell_cloud(self, event: Mapping[str, Any], at_s: float) -> None:
+    def tell_cloud(self, event: Mapping[str, Any], at_s: float) -> None:
         def say(text: str, size: int | None = None, *, ok: bool = True) -> None:
             self.recorder.say(BOARD, CLOUD, text, size, ok=ok, at_s=at_s)
 

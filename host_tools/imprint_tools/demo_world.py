@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from imprint_tools.endpoints import Endpoint
 from imprint_tools.identities import Identity
 from imprint_tools.journey import Party
 from imprint_tools.recorder import Recorder
@@ -36,6 +39,16 @@ class MakeBoard(Protocol):
     """A board without power, all but whose network is settled."""
 
     def __call__(self, *, access_point: AccessPoint | None = None) -> Board: ...
+
+
+class Cloud(Protocol):
+    """What any local cloud has."""
+
+    @property
+    def endpoints(self) -> list[Endpoint]: ...
+
+    @property
+    def events(self) -> Sequence[Mapping[str, Any]]: ...
 
 
 class World(ABC):
@@ -86,8 +99,61 @@ class World(ABC):
         """The counts as of the last look back."""
 
 
-def tell_air(recorder: Recorder, event: Mapping[str, Any]) -> None:
-    """What a virtual access point saw, in the demo's words."""
+class WifiWorld(World):
+    """A cloud behind a virtual access point."""
+
+    NETWORK = Party.ACCESS_POINT
+    SSID = "imprint-bench"
+
+    cloud: Cloud
+    """There from `start_cloud` on."""
+
+    def __init__(self, recorder: Recorder, *, chip: str) -> None:
+        super().__init__(recorder)
+        self.kit = f"{chip}-generic"
+        self._password = secrets.token_hex(8)
+        self._tally = Tally()
+
+    def start_board(self, stack: ExitStack, make: MakeBoard) -> Board:
+        self._air = AccessPoint(
+            self.SSID,
+            self._password,
+            self.cloud.endpoints,
+            on_event=partial(_tell_air, self.recorder),
+        )
+        board = make(access_point=self._air)
+        self.wire(stack, board)
+        return stack.enter_context(board)
+
+    def wire(self, stack: ExitStack, board: Board) -> None:
+        """Connect to the board, which has no power yet, what is to be at its pins."""
+
+    def facts(self) -> dict[str, str]:
+        return {"Wi-Fi": f"{self.SSID} (virtual access point)"}
+
+    def wifi(self) -> dict[str, str]:
+        """What every unit's identity says of it."""
+        return {"wifi_ssid": self.SSID, "wifi_password": self._password}
+
+    def look_back(self) -> None:
+        self.recorder.take_log(self.cloud.events, self.tell_cloud)
+        up, down = self._air.bytes_up, self._air.bytes_down
+        self.recorder.sample_traffic(up, down)
+        self._tally = Tally(self.registrations(), up, down)
+
+    def tally(self) -> Tally:
+        return self._tally
+
+    @abstractmethod
+    def registrations(self) -> int:
+        """How many the cloud has counted so far."""
+
+    @abstractmethod
+    def tell_cloud(self, event: Mapping[str, Any], at_s: float) -> None:
+        """Say an event of the cloud's log in the demo's words."""
+
+
+def _tell_air(recorder: Recorder, event: Mapping[str, Any]) -> None:
     board, air = Party.BOARD, Party.ACCESS_POINT
     say, at_s = recorder.say, event["t"] - recorder.began
     match event["event"]:

@@ -18,6 +18,7 @@ import struct
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -77,6 +78,7 @@ def _is_empty(text: str) -> bool:
     return all(isinstance(node, ast.Expr) for node in syntax.parse(text).body)  # a docstring
 
 
+@lru_cache(maxsize=512)  # a process each: an image has a hundred
 def compile_mpy(source: bytes, name: str) -> bytes:
     """One module compiled without its asserts (-O2); `name` is what tracebacks show.
 

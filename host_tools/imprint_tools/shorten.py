@@ -3,9 +3,10 @@
 MicroPython keeps every name of an imported module in RAM for ever, `_take_unsolicited` as well as
 `sendto`: in a heap of 64 kB they took 17 kB. What begins with an underscore is a module's own
 business; and what an argument without a default is called is its function's, as long as no call
-in the firmware names it. These become `_a`, `_b` ..., the same ones in every module, on their way
-from source to .mpy; so on a board such arguments are given by position. Lines stay where they
-are: a traceback (module and line) reads against the source as before.
+in the firmware names it. On their way from source to .mpy these get names that every MicroPython
+has in its ROM, as far as the module has no use for those itself, then `_a`, `_b` ..., the same
+ones in every module; so on a board such arguments are given by position. Lines stay where they
+are: a traceback's module and line read against the source, the function's name says nothing.
 
 A class shares its names with those it inherits from: a module goes on with the table of the
 modules that its base classes come from. One that inherits from a foreign library keeps its names,
@@ -23,6 +24,16 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from imprint_tools import syntax
+
+# Of the names that .mpy files refer to by number, so that every build has them (static_qstr_list
+# in MicroPython's py/makeqstrdata.py): those that nobody looks for in a device or a collection.
+IN_ROM = (
+    "abs all bool builtins bytecode bytes callable chr dict dir divmod endswith eval exec "
+    "extend format from_bytes getattr globals hasattr hash int isalpha isdigit isinstance "
+    "islower isspace issubclass isupper iter join len list little locals lower lstrip map ord "
+    "popitem pow replace repr reverse rfind rindex round rsplit rstrip setattr setdefault "
+    "sort sorted split startswith strip sum to_bytes tuple upper zip"
+).split()
 
 # A constant whose name begins with an underscore leaves nothing behind.
 _LEAVES_NOTHING = {"TYPE_CHECKING": "_TYPE_CHECKING"}
@@ -42,6 +53,7 @@ def shorten(sources: Mapping[str, str], *, arguments: bool = True) -> dict[str, 
     keywords = {word for tree in trees.values() for word in _keywords(tree)}
     if not arguments:
         keywords |= {word for tree in trees.values() for word in _of_public_functions(tree)}
+    relatives = _relatives(trees)
     tables: dict[str, dict[str, str] | None] = {}
 
     def table(module: str) -> dict[str, str] | None:
@@ -51,9 +63,10 @@ def shorten(sources: Mapping[str, str], *, arguments: bool = True) -> dict[str, 
             bases = sorted(set(_imported_bases(trees[module], trees)))
             known = _joined(module, [table(base) for base in bases])
             if known is not None:
+                free = _free([sources[relative] for relative in relatives[module]])
                 for name in _private(sources[module], trees[module], keywords):
                     if name not in trees:  # a module's own name is its file's
-                        known.setdefault(name, _short(len(known)))
+                        known.setdefault(name, _short(len(known), free))
             tables[module] = known
         return tables[module]
 
@@ -74,6 +87,22 @@ def _joined(module: str, tables: list[dict[str, str] | None]) -> dict[str, str] 
     if not agree or len(set(joined.values())) < len(joined):
         raise ValueError(f"{module} inherits from modules with different private names")
     return joined
+
+
+def _relatives(trees: Mapping[str, _Nodes]) -> dict[str, set[str]]:
+    """For each module those with which it shares names: by its classes' bases, and theirs."""
+    groups = {module: {module} for module in trees}
+    for module, tree in trees.items():
+        for base in _imported_bases(tree, trees):
+            joined = groups[module] | groups.get(base, set())
+            groups |= dict.fromkeys(joined, joined)
+    return groups
+
+
+def _free(texts: Sequence[str]) -> list[str]:
+    """The names in ROM that these modules do not use."""
+    used = {token.string for text in texts for token in _tokens(text)}
+    return [name for name in IN_ROM if name not in used]
 
 
 def _imported_bases(tree: _Nodes, own: Container[str]) -> Iterator[str]:
@@ -171,7 +200,10 @@ def _is_private(name: str) -> bool:
     return name.startswith("_") and not name.startswith("__") and name != "_"
 
 
-def _short(number: int) -> str:
+def _short(number: int, free: Sequence[str]) -> str:
+    if number < len(free):
+        return free[number]
+    number -= len(free)
     name = ""
     while number >= 0:
         number, letter = divmod(number, 26)

@@ -3,6 +3,7 @@
 The cases are what modems were seen to send; the events are what V.250 and their manuals mean.
 """
 
+import binascii
 import unittest
 
 from imprint.modem.at import AtParser
@@ -89,7 +90,9 @@ def read(pieces, size=_ROOM):
 
 
 def expect(parser, line):
-    if line.startswith(b"+RAW: ") and line != b"+RAW: 0":
+    if line.startswith(b"+HEX: "):
+        parser.expect_raw(2 * int(line[6:]), True)
+    elif line.startswith(b"+RAW: ") and line != b"+RAW: 0":
         parser.expect_raw(int(line[6:]))
     elif line == b"+ASK":
         parser.expect_prompt(b">")
@@ -159,6 +162,23 @@ class TestLimits(unittest.TestCase):
         data = bytes(range(_ROOM))
         events = read([b"+RAW: %d\r\n" % _ROOM + data + b"\r\nOK\r\n"])[0]
         self.assertEqual([(LINE, b"+RAW: 64"), (RAW, data), (OK, b"OK")], events)
+
+    def test_the_longest_run_of_digits(self):
+        """Twice as long as the buffer has room, however it comes."""
+        data = bytes(range(_ROOM - 1))
+        wire = b"+HEX: %d\r\n" % len(data) + binascii.hexlify(data) + b"\r\nOK\r\n"
+        for step in (1, 7, 64, 500):
+            pieces = [wire[index : index + step] for index in range(0, len(wire), step)]
+            events = read(pieces)[0]
+            self.assertEqual([(LINE, b"+HEX: 63"), (RAW, data), (OK, b"OK")], events)
+
+    def test_digits_that_are_none(self):
+        """Counted to their end, and given out as lost; so are too many."""
+        for digits in (b"0102x304", b"00" * _ROOM):
+            wire = b"+HEX: %d\r\n" % (len(digits) // 2) + digits + b"\r\nOK\r\n"
+            for step in (1, 7, 500):
+                pieces = [wire[index : index + step] for index in range(0, len(wire), step)]
+                self.assertEqual([(RAW, None), (OK, b"OK")], read(pieces)[0][1:])
 
     def test_a_run_abandoned(self):
         """What had come of it is read as lines, and so is what comes then."""

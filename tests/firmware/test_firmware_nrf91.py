@@ -132,14 +132,14 @@ class TestNrf91(unittest.TestCase):
         """They come as URCs with counted hexadecimal; each goes to its handle."""
         self.assertEqual(8, self.dialect.raw_after(b"#XRECV: 1,1,4"))
         self.assertEqual(0, self.dialect.raw_after(b"#XRECV: x"))
-        self.assertEqual(("data", 1, 2), self.dialect.parse_urc(b"#XRECV: 1,1,2", b"4f4b"))
-        self.assertEqual(("data", 2, 1), self.dialect.parse_urc(b"#XRECV: 2,1,1", b"00"))
-        self.assertIsNone(self.dialect.parse_urc(b"#XRECV: 1,1,2", b"zzzz"))
+        self.assertEqual(("data", 1, 2), self.dialect.parse_urc(b"#XRECV: 1,1,2", b"OK"))
+        self.assertEqual(("data", 2, 1), self.dialect.parse_urc(b"#XRECV: 2,1,1", b"\x00"))
+        self.assertIsNone(self.dialect.parse_urc(b"#XRECV: x,1,2", b"OK"))
         self.assertEqual(b"\x00", self.play(self.dialect.receive(2, 100)))
         self.assertEqual(b"O", self.play(self.dialect.receive(1, 1)))
         self.assertIsNone(self.play(self.dialect.receive(1, 100)))
         for _ in range(20):
-            self.dialect.parse_urc(b"#XRECV: 1,1,2", b"4f4b")
+            self.dialect.parse_urc(b"#XRECV: 1,1,2", b"OK")
         self.assertEqual(("reboot",), self.dialect.parse_urc(b"Ready"))
         self.assertIsNone(self.play(self.dialect.receive(1, 100)))
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from imprint.clouds import azure_edge
 from imprint.errors import SetupError
@@ -37,7 +37,6 @@ def test_a_groups_key_gives_each_unit_its_own(case: dict[str, str]) -> None:
     assert made.reveal().decode() == case["key"]
 
 
-@settings(deadline=None)
 @given(st.lists(PAIRS | st.text(max_size=9), max_size=6).map(";".join) | st.text(max_size=60))
 @example(f"HostName=h;DeviceId=d;SharedAccessKey={KEY}")
 @example(f"HostName=h;DeviceId=d;ModuleId=m;SharedAccessKey={KEY};GatewayHostName=g")

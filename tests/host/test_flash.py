@@ -96,7 +96,7 @@ class _Chip:
             self.held[offset : offset + len(data)] = data
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     held=st.lists(st.sampled_from([0, 1, 0xFF]), min_size=40, max_size=40),
     wanted=st.lists(st.sampled_from([0, 1, 0xFF]), min_size=1, max_size=38),
@@ -170,7 +170,7 @@ def test_a_bin_that_is_not_right(image: bytes, words: str) -> None:
     assert caught.value.next_step or "partition table" in str(caught.value)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cut=st.integers(0, 90_000), noise=st.binary(max_size=64))
 def test_any_bytes_are_firmware_or_a_firmware_error(cut: int, noise: bytes) -> None:
     """Whatever the file holds: cut segments or FirmwareFileError."""

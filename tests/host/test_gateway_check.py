@@ -223,7 +223,7 @@ def shelf() -> list[x509.Certificate]:
     return list(dict.fromkeys(one for chain in chains for one in (*chain.sent, chain.anchor)))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_any_chain_is_judged(data: st.DataObject) -> None:
     """Certificates in any order, with any anchors: causes of the table, or none that is right."""

@@ -373,7 +373,7 @@ _VALUES = st.one_of(
 _OBJECTS = st.dictionaries(_NAMES, _VALUES, max_size=8)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(
     suffix=st.sampled_from([".toml", ".json", ".csv"]),
     data=st.one_of(

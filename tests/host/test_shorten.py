@@ -6,7 +6,8 @@ import ast
 
 import pytest
 from imprint_tools import paths
-from imprint_tools.shorten import shorten
+from imprint_tools.image import compile_mpy
+from imprint_tools.shorten import IN_ROM, shorten
 
 BASE = '''\
 """Says _nothing of `_take`."""
@@ -92,6 +93,17 @@ def test_names_that_cannot_agree_are_refused() -> None:
     both = "from base import Base\nfrom other import Other\nclass Both(Base, Other):\n    pass\n"
     with pytest.raises(ValueError, match="both inherits"):
         shorten({"base": BASE, "other": other, "both": both})
+
+
+def test_names_in_rom_leave_nothing_behind() -> None:
+    """Each is one that a .mpy file refers to by number; none is one that the module has a use for,
+    nor one that modules with the same classes have."""
+    for name in IN_ROM:
+        assert name.encode() not in compile_mpy(f"x.{name}\n".encode(), "m"), name
+    given = names(shorten(SOURCES)["base"]) & set(IN_ROM)
+    assert given
+    other = SOURCES | {"derived": DERIVED + f"    {'; '.join(sorted(given))}\n"}
+    assert not names(shorten(other)["base"]) & given
 
 
 def test_private_names_of_the_firmware_are_private() -> None:

@@ -110,7 +110,7 @@ def test_a_region_is_a_window(flash: Flash) -> None:
         region.read(SECTOR - 1, 2)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     writes=st.lists(st.tuples(st.integers(0, SIZE - 1), st.binary(min_size=1, max_size=700))),
     cut=st.integers(1, 20),

@@ -215,6 +215,15 @@ def test_ctrl_c_in_a_garbage_collection_gives_the_prompt(tmp_path: Path) -> None
         assert chip.resets == []
 
 
+def test_a_file_that_nobody_closed_is_written(chip: VirtualChip) -> None:
+    """By the garbage collector, while nothing can be allocated."""
+    program = (
+        "import gc, os\nf = open('g', 'w')\nf.write('x' * 500)\nf = None\ngc.collect()\n"
+        "print(os.stat('g')[6])"
+    )
+    assert chip.execute(program) == "500"
+
+
 def test_each_program_gets_its_ctrl_c(chip: VirtualChip) -> None:
     """However soon one follows the other; one that comes twice is not kept for the next."""
     chip.expect(b">>> ")

@@ -229,7 +229,7 @@ def test_a_power_cut_goes_through(flash: Flash) -> None:
         loader(flash).feed(request(0x02, struct.pack("<IIII", SECTOR, 4, 1024, 0)))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.binary(max_size=300), cuts=st.lists(st.integers(0, 300), max_size=5))
 def test_frames_do_not_depend_on_how_they_arrive(data: bytes, cuts: list[int]) -> None:
     """What was encoded comes out once, however the bytes are cut."""
@@ -265,7 +265,7 @@ def shared_flash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flash]:
         yield chip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     chip=st.sampled_from(sorted(CHIPS)),
     stub=st.booleans(),

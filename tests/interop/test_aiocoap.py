@@ -16,7 +16,7 @@ import aiocoap
 import aiocoap.message
 import aiocoap.resource
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from imprint import errors
 from imprint.net.coap_client import Client
@@ -288,7 +288,6 @@ options = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=8), st.integers(0, 65535), options, st.binary(max_size=50))
 def test_codecs_agree(
     token: bytes, message_id: int, given_options: list[tuple[int, bytes]], payload: bytes
@@ -309,7 +308,6 @@ def test_codecs_agree(
     assert vars(decode(theirs.encode())) == vars(ours)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=40).map(lambda tail: b"\x40\x45\x00\x01" + tail))
 def test_codecs_read_alike(wire: bytes) -> None:
     """Whatever the bytes are, what we read as a message aiocoap reads as the same one."""

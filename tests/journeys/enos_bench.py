@@ -19,11 +19,7 @@ from journey_bench import UnitBench
 
 DEVICE = "unit-1"
 APN = "iot.example"
-HEAP = "80k"
-"""For a unit in trouble."""
-
-LEAST = {"nrf91": "68k", "nrf91-slm": "72k"}
-"""For one that has none, where 64k do not do: hexadecimal lines, and a module more."""
+HEAP = "64k"
 
 DIALECTS = {
     "nrf91": "nrf91",

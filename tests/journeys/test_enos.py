@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
-from enos_bench import DEVICE, DIALECTS, LEAST, EnosBench
+from enos_bench import DEVICE, EnosBench
 from imprint_tools.localcloud.enos.cloud import EnosConfig
 from imprint_tools.monitor import Event
 from imprint_tools.virtual.modem.cellular import Cell, Coverage, Sim
@@ -35,20 +35,6 @@ def sampled(cases: Iterable[str], count: int) -> list[Any]:
         case if number < count else pytest.param(case, marks=pytest.mark.slow)
         for number, case in enumerate(cases)
     ]
-
-
-@pytest.mark.parametrize("family", DIALECTS)
-def test_mode_3_activates_and_reports(make_enos_bench: MakeBench, family: str) -> None:
-    """A unit with its product's secret fetches its own once, keeps it and reports with it."""
-    bench = make_enos_bench(family=family, heap=LEAST.get(family, "64k"))
-    bench.board.power_on()
-    bench.wait("registered")
-    bench.online()
-    shown = bench.device()
-    assert (shown["activations"], shown["online"]) == (1, True)
-    assert set(shown["measurepoints"]) == {"heap_free", "uptime_s"}
-    assert "cred_a" in bench.entries()
-    bench.keeps_its_secrets()
 
 
 @pytest.mark.parametrize("family", ["nrf91", "bg95", "gm02s"])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from imprint import errors, identity, ticks
 from imprint.clouds import enos_coap, enos_coap_commands, enos_coap_login
@@ -19,8 +19,6 @@ from imprint.wire.coap.codes import GET, POST, RECEIVE_MAX
 from imprint.wire.coap.exchange import Exchange
 from imprint.wire.coap.message import Message, decode
 from imprint.wire.coap.params import Parameters
-
-patient = settings(deadline=None)  # the machine may be busy with other tests
 
 UNIT = identity.build({
     "journey": "enos-coap",
@@ -70,7 +68,6 @@ def datagrams(draw: st.DrawFn) -> bytes:
     return bytes(wire)
 
 
-@patient
 @given(datagrams())
 @example(b"\x40\x45\x00\x00" + b"\x00" * 1276)
 @example(b"\x40\x45\x00\x00\xe0\xff\xff")
@@ -87,7 +84,6 @@ def test_decode(datagram: bytes) -> None:
     assert vars(again) == vars(message)
 
 
-@patient
 @given(messages())
 def test_encode(message: Message) -> None:
     """What is written is read as it was, if it is a message at all."""
@@ -106,7 +102,6 @@ steps = st.lists(
 )
 
 
-@patient
 @given(steps, st.integers(0, 0x3FFFFFFF))
 def test_exchange(orders: list[tuple[str, Any]], now: int) -> None:
     """Whatever comes, whenever: counted or answered, bounded, and every request has an end."""
@@ -157,7 +152,6 @@ def ended(exchange: Exchange, token: bytes) -> bool:
         return True
 
 
-@patient
 @given(
     st.binary(max_size=300),
     st.integers(16, 64),
@@ -218,7 +212,6 @@ bodies = st.binary(max_size=100) | (
 ).map(lambda body: json.dumps(body).encode())
 
 
-@patient
 @given(codes, bodies)
 def test_activation(code: int, payload: bytes) -> None:
     """A record with which the unit counts as activated, or one of the documented errors."""
@@ -231,7 +224,6 @@ def test_activation(code: int, payload: bytes) -> None:
     assert len(enos_coap_login.psk_key(UNIT, record).reveal()) == 16
 
 
-@patient
 @given(codes, bodies)
 def test_report_refused(code: int, payload: bytes) -> None:
     """None is for success only; everything else has one of the codes for it."""
@@ -240,7 +232,6 @@ def test_report_refused(code: int, payload: bytes) -> None:
     assert error is None or error.code in (505, 506, 601, 602, 603, 604)
 
 
-@patient
 @given(
     st.lists(st.sampled_from(["", "topic", "sys", "pk", "dk", "thing", "service", "x"])).map(
         lambda segments: "/".join(segments).encode()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from imprint import canonical, errors
 from imprint.clouds import azure_dps, azure_dps_registration, azure_hub
@@ -14,8 +14,6 @@ from imprint.identity import build
 from imprint.secret import Secret
 from imprint.wire import percent
 from imprint_tools.localcloud.azure import names
-
-patient = settings(deadline=None)  # the machine may be busy with other tests
 
 UNIT = build({
     "journey": "azure-dps",
@@ -53,7 +51,6 @@ ANSWERS = json_of({
 }).map(lambda value: json.dumps(value).encode())  # fmt: skip
 
 
-@patient
 @given(
     st.tuples(
         st.sampled_from(["200", "202", "401", "404", "409", "429", "503", "0", "x", ""]),
@@ -82,7 +79,6 @@ def test_an_answer_of_dps(topic: bytes, payload: bytes) -> None:
         azure_dps_registration.question(UNIT, 2, found[2] or "")
 
 
-@patient
 @given(
     st.sampled_from([
         b"$iothub/twin/res/200/?$rid=1",
@@ -109,7 +105,6 @@ def test_downlink(topic: bytes, payload: bytes) -> None:
     assert azure_hub.twin(payload)[0] in ("desired", "unusable")
 
 
-@patient
 @given(st.text(max_size=40))
 def test_percent_encoding(text: str) -> None:
     """What was encoded comes back, and has nothing in it that a topic could not carry."""
@@ -118,7 +113,6 @@ def test_percent_encoding(text: str) -> None:
     assert not set(quoted) - set(percent._UNRESERVED + "%")
 
 
-@patient
 @given(st.dictionaries(st.text(min_size=1, max_size=9), st.text(max_size=9), max_size=4))
 def test_the_cloud_reads_our_properties(properties: dict[str, str]) -> None:
     """What the board puts into a topic is what the local hub takes out of it."""
@@ -128,7 +122,6 @@ def test_the_cloud_reads_our_properties(properties: dict[str, str]) -> None:
     assert names.parse_bag(bag) == properties
 
 
-@patient
 @given(values)
 def test_any_json_value(value: object) -> None:
     """A method's payload may be any JSON value, and reads as it was written."""

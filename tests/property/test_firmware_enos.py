@@ -100,6 +100,36 @@ def test_api_answers(status: int, body: bytes) -> None:
             enos_rest.skewed(error, answer, 1_700_000_000_000)
 
 
+@given(
+    st.lists(
+        st.tuples(
+            st.none() | st.tuples(st.text("ab1", min_size=1), st.text("a-:@", min_size=1)),
+            st.none() | st.text("abc_", min_size=1),
+            st.dictionaries(st.text(), st.text() | st.integers() | st.booleans(), max_size=3),
+        ),
+        max_size=6,
+    )
+)
+def test_report_there_and_back(said: list[tuple[Any, ...]]) -> None:
+    """A report's entries and events are parted again as they were joined, whatever they hold."""
+    lines = [
+        enos_gateway.happening(name, (event, values), 5)
+        if event
+        else enos_gateway.entry(name, values, 5)
+        for name, event, values in said
+    ]
+    events, rest = enos_gateway.happened(b"\n".join(lines))
+    assert [(*name, tail, json.loads(params)) for name, tail, params in events] == [
+        (*(name or (None, None)), f"thing/event/{event}/post", {"events": values, "time": 5})
+        for name, event, values in said
+        if event
+    ]
+    entries = [(name, values) for name, event, values in said if not event]
+    assert rest == b"\n".join(enos_gateway.entry(*entry, 5) for entry in entries)
+    if entries:
+        assert len(json.loads(enos_gateway.params(rest))) == len(entries)
+
+
 @given(json_values)
 def test_api_data(data: Any) -> None:
     """Whatever stands for devices or a certificate is read, or refused as malformed."""

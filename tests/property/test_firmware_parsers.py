@@ -9,12 +9,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from imprint import canonical, errors, identity, outbox, vault
 from imprint.clouds import aliyun, aliyun_registration
-
-patient = settings(deadline=None)  # the machine may be busy with other tests
 
 ROOT = "00" * 32
 UNIT_ID = b"\x24\x0a\xc4\x00\x01\x0f"
@@ -60,7 +58,6 @@ IDENTITY_FIELDS: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
-@patient
 @given(st.binary(max_size=200) | json_of(IDENTITY_FIELDS))
 @example(b'{"journey":"aliyun","wifi_ssid":"\\ud800"}')
 @example(b"{" + b'"a":{' * 1500 + b"}" * 1501)
@@ -74,7 +71,6 @@ def test_identity(blob: bytes) -> None:
     assert unit.journey == "aliyun" and 4 <= len(unit.device_name) <= 32
 
 
-@patient
 @given(
     st.sampled_from([b"/ext/regnwl", b"/ext/register", b"/other"]),
     st.binary(max_size=200)
@@ -104,7 +100,6 @@ def test_registration_answer(topic: bytes, payload: bytes) -> None:
     assert kept.load() == record
 
 
-@patient
 @given(
     st.sampled_from([*TOPICS, b"", b"/sys", b"\xff"]) | st.binary(max_size=60),
     st.binary(max_size=200)
@@ -126,7 +121,6 @@ def test_downlink(topic: bytes, payload: bytes) -> None:
         assert answer["id"] == what[1] == json.loads(payload)["id"]
 
 
-@patient
 @given(values)
 def test_canonical(value: object) -> None:
     """What is written is JSON and reads as the same value; NaN and infinity are refused."""
@@ -138,7 +132,6 @@ def test_canonical(value: object) -> None:
     assert canonical.dumps(json.loads(text)) == text
 
 
-@patient
 @given(st.dictionaries(st.sampled_from(["cred_a", "cred_b"]), st.binary(max_size=120)))
 def test_vault(content: dict[str, bytes]) -> None:
     """Slots of any bytes: absent, damaged, or (never by chance) a record; then it is usable."""
@@ -151,7 +144,6 @@ def test_vault(content: dict[str, bytes]) -> None:
     assert kept.load() == {"a": "b"}
 
 
-@patient
 @given(
     st.dictionaries(
         st.text(max_size=9) | st.integers(0, 2**32 - 1).map("{:08x}".format),

@@ -278,7 +278,7 @@ SPOKEN = st.tuples(
 )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(SPOKEN, max_size=20))
 def test_a_connection_that_says_anything_meets_no_bug(said: list[Any]) -> None:
     """A gateway's, over a socket; it is still heard at the end, and the hub had no bug."""

@@ -156,7 +156,7 @@ values = st.one_of(
 changes = st.tuples(st.sampled_from(["imprint", "b"]), st.sampled_from(["x", "y", "z"]), values)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(changes, max_size=25), changes, st.sampled_from([2, 3, 4]))
 def test_a_cut_leaves_the_old_value_or_the_new(history, change, pages):
     """After any history, a cut anywhere in the next change leaves a sound partition that holds
@@ -197,7 +197,7 @@ def test_a_life_of_a_board_cut_everywhere(wanted):
         image = check_cuts(image, change, wanted)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(changes, min_size=1, max_size=60), st.sampled_from([2, 3, 6]))
 def test_it_holds_what_a_dictionary_holds(history, pages):
     """Set and erase in any order: NVS and a dictionary agree, also after a new mount, except
@@ -214,7 +214,7 @@ def test_it_holds_what_a_dictionary_holds(history, pages):
     assert held(region.image()) == state
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(changes, max_size=6), st.data())
 def test_damaged_bits_are_never_a_crash(history, data):
     """Any bits lost at rest: the mount succeeds or names its reason, and a blob that is still

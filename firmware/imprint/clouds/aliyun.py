@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from imprint.identity import Identity
 
 SESSION = "aliyun_session"  # of imprint.net
-PASSING = ("imprint.clouds.aliyun_registration",)  # needed once: see app
+PASSING = "clouds.aliyun_registration "  # needed once: see app
 
 # Not checked while registering; at login 30 to 1200 s, 300 or more advised (73742).
 _KEEPALIVE_S = const(300)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from imprint.identity import Identity
 
 SESSION = "azure_session"  # of imprint.net
-PASSING = ("imprint.clouds.azure_sas", "imprint.clouds.azure_dps_registration")  # see app
+PASSING = "clouds.azure_sas clouds.azure_dps_registration "  # see app
 
 
 def endpoint(identity: "Identity", record: "dict | None") -> "hub.Endpoint | None":

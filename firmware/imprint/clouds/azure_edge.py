@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from imprint.identity import Identity
 
 SESSION = "azure_session"  # of imprint.net
-PASSING = ("imprint.clouds.azure_sas",)  # needed for a login: see app
+PASSING = "clouds.azure_sas "  # needed for a login: see app
 
 _KEYS = (
     "HostName", "DeviceId", "ModuleId", "SharedAccessKey", "SharedAccessKeyName",

@@ -30,13 +30,8 @@ SESSION = "enos_session"  # of imprint.net
 REST = "imprint.clouds.enos_rest"
 HUB = mqtt  # what the edge says of itself
 PASSING = (  # needed while devices are created or a certificate is due: see app
-    "imprint.clouds.enos_rest",
-    "imprint.net.enos_api",
-    "imprint.net.enos_certificate",
-    "imprint.net.enos_creation",
-    "imprint.net.http_client",
-    "imprint.wire.der",
-    "imprint.wire.http",
+    "clouds.enos_rest net.enos_api net.enos_certificate net.enos_creation net.http_client "
+    "wire.der wire.http "
 )
 
 LOGIN = "combine/login"

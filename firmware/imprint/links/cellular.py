@@ -69,7 +69,7 @@ class Cellular:
         """Let go of what was needed on a part of the way to a session."""
         name = self.identity.modem
         parts = ("common_setup", "common_dial", name + "_setup", name + "_dial", "status", "band")
-        self._free("links.cellular_setup", *["modem.dialects." + part for part in parts])
+        self._free("links.cellular_setup modem.dialects." + " modem.dialects.".join(parts))
 
     def check(self) -> None:
         """Take in what the modem said. Raises WeatherError: the link is gone."""

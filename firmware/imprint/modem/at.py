@@ -6,15 +6,22 @@ What V.250 and the vendors leave us to tell apart:
     OK      a final that says yes:  OK, SEND OK, CLOSE OK
     ERROR   a final that says no:   ERROR, +CME ERROR: n, +CMS ERROR: n, NO CARRIER, ...
     PROMPT  `>` or `@` where a line would begin, while one is expected; it has no line end
-    RAW     a counted run of bytes, whatever they are; None if it was longer than the buffer
+    RAW     a counted run of bytes, whatever they are; None if it was longer than the buffer, or
+            was to be hexadecimal and is not
 
 Rules. A line ends at CR or LF, empty lines are nothing, and so is what cannot begin a line
 (control bytes, spaces, bytes beyond ASCII: a UART's noise at power-up). Verbose answers (ATV1)
 are taken for granted. A line longer than the buffer is dropped whole and counted. Taking bytes
-in allocates nothing; each event allocates once.
+in allocates nothing; each event allocates once. Hexadecimal is decoded in place as it comes.
 """
 
+import binascii
+
 from micropython import const
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from typing import Any
 
 _LINE = const(1)
 _OK = const(2)
@@ -45,6 +52,8 @@ class AtParser:
         self._dropping = False  # inside of a line that was too long
         self._raw = _NONE  # length of the counted run that comes next
         self._skip = 0  # bytes still to be dropped of a counted run that was too long
+        self._digits = False  # the counted run is hexadecimal
+        self._decoded = 0  # bytes of it that lie at _start
         self._prompt = _NONE  # the byte that is expected as a prompt
         self.overlong = 0  # lines and runs dropped because they did not fit
 
@@ -64,13 +73,16 @@ class AtParser:
         self._end = at
         return end
 
-    def expect_raw(self, length: int) -> None:
-        """After the line just given out come `length` bytes that are no lines."""
-        if length > len(self._buf):
+    def expect_raw(self, length: int, hexadecimal: bool = False) -> None:
+        """After the line just given out come `length` bytes that are no lines; given out, they are
+        half as many where they are `hexadecimal`."""
+        self._digits = hexadecimal
+        self._decoded = 0
+        self._raw = length // 2 if hexadecimal else length
+        if self._raw + hexadecimal > len(self._buf):
             self._skip = length
             self.overlong += 1
-            length = 0
-        self._raw = length
+            self._raw = 0
 
     def expect_prompt(self, char: "bytes | None") -> None:
         """Take `char` at the beginning of a line as a prompt; None: it is text again."""
@@ -155,7 +167,11 @@ class AtParser:
             if self._skip:
                 return None
             data = None
-        elif here < self._raw or self._after_cr:
+        elif self._after_cr:
+            return None
+        elif self._digits and not self._decode():
+            return self._take_raw()
+        elif (self._decoded if self._digits else here) < self._raw:
             return None
         else:
             data = bytes(memoryview(self._buf)[self._start : self._start + self._raw])
@@ -163,6 +179,24 @@ class AtParser:
         self._raw = _NONE
         self._scan = self._start
         return _RAW, data
+
+    def _decode(self) -> bool:
+        # What has come of the digits; the rest moves up. False: they are none, drop the run.
+        buf = self._buf
+        at = self._start + self._decoded
+        count = min((self._end - at) // 2, self._raw - self._decoded)
+        end = at + 2 * count
+        text: "Any" = memoryview(buf)  # a buffer is what both runtimes take
+        try:
+            data = binascii.unhexlify(text[at:end]) + text[end : self._end]
+        except ValueError:
+            self._start = at
+            self._skip = 2 * (self._raw - self._decoded)
+            return False
+        self._decoded += count
+        self._end = at + len(data)
+        buf[at : self._end] = data
+        return True
 
     def _compact(self) -> None:
         # By hand: slices of a bytearray allocate, and this runs for each chunk of bytes.

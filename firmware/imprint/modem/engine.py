@@ -67,7 +67,7 @@ _MODEM_REBOOTED = const(227)
 class Command:
     """One command line, and what is to be expected of its answer.
 
-    line        without its end; a Secret if an argument is one
+    line        without its end; a Secret if an argument is one, or a list of its pieces
     timeout_ms  from sending to the end of the answer
     prefix      of the information lines; None: any line that is no URC
     least       so many of them must come (1 with a prefix), or it is an error although OK came
@@ -96,7 +96,7 @@ class Command:
     dials = False
     resets = False
 
-    def __init__(self, line: "bytes | Secret", timeout_ms: int = 0, **given: "Any") -> None:
+    def __init__(self, line: "bytes | Secret | list", timeout_ms: int = 0, **given: "Any") -> None:
         self.line = line
         if timeout_ms:
             self.timeout_ms = timeout_ms
@@ -107,7 +107,7 @@ class Command:
 
     def name(self) -> str:
         """The line up to its arguments: what errors may show."""
-        line = _reveal(self.line)
+        line = self.line[0] if isinstance(self.line, list) else _reveal(self.line)
         for index in range(len(line)):
             if line[index] in b"=?":
                 return line[:index].decode()
@@ -316,8 +316,12 @@ class Engine:
             self._pause_until = ticks.add(now, command.prompt_ms or 0)
             if len(command.prompt) == 1:
                 self._parser.expect_prompt(command.prompt)
-        line = _reveal(command.line)
-        self._out.append(line if command.bare else line + self._dialect.eol)
+        if isinstance(command.line, list):
+            self._out += command.line
+            self._out.append(self._dialect.eol)
+        else:
+            line = _reveal(command.line)
+            self._out.append(line if command.bare else line + self._dialect.eol)
         if command.final == b"" and not command.prompt:
             self._complete(now)
 
@@ -362,7 +366,7 @@ class Engine:
         elif kind == _LINE:
             length = self._dialect.raw_after(data)
             if length:
-                self._parser.expect_raw(length)
+                self._parser.expect_raw(length, data.startswith(self._dialect.DIGITS_AFTER))
                 self._raw_at = now
             self._take_line(data, length, now)
         else:

@@ -5,21 +5,19 @@ import os
 from micropython import const
 
 from imprint import port
-from imprint.errors import ImprintError, WeatherError
+from imprint.errors import WeatherError
 from imprint.net.mqtt_session import MqttSession
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any
 
+    from imprint.errors import ImprintError
     from imprint.identity import Identity
 
 _REPLY_MS = const(15_000)  # from PUBACK to the cloud's own reply
 
 # errors.py
-_CONNECTION_LOST = const(304)
-_PEER_CLOSED = const(320)
-_REGISTRATION_UNANSWERED = const(405)
 _REPORT_UNANSWERED = const(604)
 
 
@@ -38,21 +36,7 @@ class Session(MqttSession):
         registrar = __import__(name, None, None, ("answer",))
         burned = self.identity
         self.connect(registrar.request(burned, os.urandom), registrar)
-        deadline = port.ticks_add(port.ticks_ms(), registrar.WAIT_MS)
-        record = None
-        while record is None:
-            left_ms = port.ticks_diff(deadline, port.ticks_ms())
-            if left_ms <= 0:
-                raise WeatherError(_REGISTRATION_UNANSWERED)
-            try:
-                self.client.poll(min(left_ms, 1000))
-            except ImprintError as error:
-                if error.code in (_PEER_CLOSED, _CONNECTION_LOST):
-                    raise WeatherError(_REGISTRATION_UNANSWERED)
-                raise
-            self.unit.feed()
-            while self.todo and record is None:
-                record = registrar.answer(burned, *self.todo.pop(0))
+        record = self.credential(registrar.WAIT_MS, registrar.answer)
         self.close()
         return record
 

@@ -61,7 +61,7 @@ class Session:
                 from imprint.links.cellular import Cellular
 
                 self._link = Cellular(self._identity, self.unit)
-        self.unit.free(*_STACK.split())
+        self.unit.free(_STACK)
         imei = self._link.start()
         self._identity.device_key = self._part("_login").device_key(self._identity, imei)
         self.unit.free()
@@ -76,7 +76,7 @@ class Session:
         self._open(None)
         response = self._client.request(*request)
         self.close()
-        self.unit.free(*_STACK.split())
+        self.unit.free(_STACK)
         login = self._part("_login")
         return login.activation_answer(self._identity, response.code, response.payload)
 
@@ -121,7 +121,7 @@ class Session:
     def _open(self, record: "dict | None", period_ms: int = 0) -> None:
         # With what the vault holds, None to activate; `period_ms` between reports, if there are.
         cloud, burned, unit = self._cloud, self._identity, self.unit
-        unit.free(*_STACK.split())
+        unit.free(_STACK)
         login = self._part("_login")
         psk_identity = login.psk_identity(burned, record)
         key = login.psk_key(burned, record)

@@ -31,9 +31,6 @@ _WINDOW_MS = const(125_000)
 _CONNECTS = const(4)
 
 # errors.py
-_CONNECTION_LOST = const(304)
-_PEER_CLOSED = const(320)
-_REGISTRATION_UNANSWERED = const(405)
 _CLOCK_SKEWED = const(441)
 _API_DEFERRED = const(443)
 _CERTIFICATE_DUE = const(451)
@@ -67,22 +64,7 @@ class Session(MqttSession):
     def register(self) -> dict:
         self._certify()
         self._connect(None)
-        deadline = port.ticks_add(port.ticks_ms(), _ACTIVATION_MS)
-        pushed = None
-        while pushed is None:
-            left_ms = port.ticks_diff(deadline, port.ticks_ms())
-            if left_ms <= 0:
-                raise WeatherError(_REGISTRATION_UNANSWERED)
-            try:
-                self.client.poll(min(left_ms, 1000))
-            except ImprintError as error:
-                if error.code in (_PEER_CLOSED, _CONNECTION_LOST):
-                    raise WeatherError(_REGISTRATION_UNANSWERED)
-                raise
-            self.unit.feed()
-            while self.todo and pushed is None:
-                pushed = self.cloud.HUB.activation(self.identity, *self.todo.pop(0))
-        record, topic, reply = pushed
+        record, topic, reply = self.credential(_ACTIVATION_MS, self.cloud.HUB.activation)
         self.unit.keep(record)  # before the cloud hears that we have it
         self.client.publish(topic, reply, qos=1)
         self.close()

@@ -26,10 +26,11 @@ credential before `register` returns it, and the application's `read()`, `apply(
 from micropython import const
 
 from imprint import port
-from imprint.errors import WeatherError
+from imprint.errors import ImprintError, WeatherError
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from imprint.identity import Identity
@@ -42,6 +43,9 @@ _TODO_MAX = const(8)  # downlinks not yet acted on
 
 # errors.py
 _LINK_LOST = const(204)
+_CONNECTION_LOST = const(304)
+_PEER_CLOSED = const(320)
+_REGISTRATION_UNANSWERED = const(405)
 
 
 class MqttSession:
@@ -111,6 +115,28 @@ class MqttSession:
             self.client.connect()
         except MQTTException as error:
             raise peer.refused(self.identity, error.args[0])
+
+    def credential(self, wait_ms: int, read: "Callable[..., Any]") -> "Any":
+        """What `read(identity, topic, payload)` makes of the first downlink that it knows.
+
+        Raises WeatherError: none came within `wait_ms`, or the cloud hung up instead.
+        """
+        deadline = port.ticks_add(port.ticks_ms(), wait_ms)
+        found = None
+        while found is None:
+            left_ms = port.ticks_diff(deadline, port.ticks_ms())
+            if left_ms <= 0:
+                raise WeatherError(_REGISTRATION_UNANSWERED)
+            try:
+                self.client.poll(min(left_ms, 1000))
+            except ImprintError as error:
+                if error.code in (_PEER_CLOSED, _CONNECTION_LOST):
+                    raise WeatherError(_REGISTRATION_UNANSWERED)
+                raise
+            self.unit.feed()
+            while self.todo and found is None:
+                found = read(self.identity, *self.todo.pop(0))
+        return found
 
     def _take(self, topic: bytes, payload: bytes) -> bool:
         # Called in the middle of other exchanges: note it down, act later.

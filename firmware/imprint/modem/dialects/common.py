@@ -22,6 +22,8 @@ Methods that talk are generators for an `Engine`: they yield Commands and return
     None                   nothing that we use
 """
 
+import binascii
+
 from micropython import const
 
 from imprint.errors import WeatherError
@@ -46,6 +48,7 @@ class Common:
     PROMPT_GAP_MS = 0  # between a prompt and the payload
     BOOT: "tuple[bytes, ...]" = ()  # whole lines
     URCS: "tuple[bytes, ...]" = (b"+CEREG:", b"+CEDRXP:", b"+CGEV:")  # beginnings
+    DIGITS_AFTER = b"\n"  # beginning of a line whose counted run is hexadecimal
     CID = 1  # of the PDP context
     band: "int | None" = None  # the only LTE band to be used; None: any
     PSM_SLEEP_KEEPS_SESSION = False
@@ -82,6 +85,16 @@ def maybe(command: "Command") -> "Talk":
         if error.code != _MODEM_REFUSED:
             raise
         return None
+
+
+def hexadecimal(head: bytes, data: bytes) -> list:
+    """The line that begins with `head` and goes on with `data` in quotes, in pieces: a small heap
+    seldom has a long run free."""
+    pieces = [head]
+    for at in range(0, len(data), 64):
+        pieces.append(binascii.hexlify(data[at : at + 64]))
+    pieces.append(b'"')
+    return pieces
 
 
 # --- reading answers

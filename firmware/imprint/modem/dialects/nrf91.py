@@ -14,12 +14,10 @@ The application is told apart by its version command: Serial Modem takes a bare 
 one wants CR LF, which both take while no data mode is near. The latter is nrf91_slm.py.
 """
 
-import binascii
-
 from micropython import const
 
 from imprint.errors import ProtocolError
-from imprint.modem.dialects.common import Common, fields, length, maybe, number
+from imprint.modem.dialects.common import Common, fields, hexadecimal, length, maybe, number
 from imprint.modem.engine import Command
 
 TYPE_CHECKING = const(False)
@@ -36,9 +34,10 @@ _MODEM_GARBAGE = const(222)
 
 class Dialect(Common):
     NAME = "nrf91"
-    BUFFER = 2112  # 1,024 bytes as hexadecimal: no message of EnOS is longer
+    BUFFER = 1100  # no message of EnOS is longer than 1,024 bytes
     BOOT = (b"Ready",)
     URCS = Common.URCS + (b"Ready", b"#XRECV:", b"#XAPOLL:", b"#XUDPDATA:", b"#XUDPCLI:")
+    DIGITS_AFTER = b"#XRECV:"
     CID = 0
     PSM_SLEEP_KEEPS_SESSION = True
 
@@ -59,9 +58,9 @@ class Dialect(Common):
 
     def parse_urc(self, line: bytes, data: "bytes | None" = None) -> "tuple | None":
         if line.startswith(b"#XRECV:") and data:
-            return self._received(number(fields(line), 0), data, True)
+            return self._received(number(fields(line), 0), data)
         if line.startswith(b"#XUDPDATA:") and data:
-            return self._received(0, data, False)
+            return self._received(0, data)
         if line.startswith(b"#XUDPCLI:") and b"not connected" in line:
             return ("closed", 0)
         if line in self.BOOT:
@@ -73,9 +72,8 @@ class Dialect(Common):
         if self.classic:
             yield from self.classic.send(data)
             return
-        # In one piece with its end: each copy of this long a line wants a long run of the heap.
-        parts = (b'AT#XSEND=%d,1,0,"' % handle, binascii.hexlify(data), b'"', self.eol)
-        lines = yield Command(b"".join(parts), _SEND_MS, prefix=b"#XSEND:", bare=True)
+        line = hexadecimal(b'AT#XSEND=%d,1,0,"' % handle, data)
+        lines = yield Command(line, _SEND_MS, prefix=b"#XSEND:")
         if number(fields(lines[0]), 2) != len(data):
             raise ProtocolError(_MODEM_GARBAGE, "AT#XSEND")
 
@@ -94,14 +92,9 @@ class Dialect(Common):
         else:
             yield from maybe(Command(b"AT#XCLOSE=%d" % handle))
 
-    def _received(self, handle: "int | None", data: bytes, hexadecimal: bool) -> "tuple | None":
+    def _received(self, handle: "int | None", data: bytes) -> "tuple | None":
         if handle is None:
             return None
-        if hexadecimal:
-            try:
-                data = binascii.unhexlify(data)
-            except ValueError:
-                return None
         if len(self.inbox) >= 8:
             self.inbox.pop(0)  # datagrams may be lost
         self.inbox.append((handle, data))

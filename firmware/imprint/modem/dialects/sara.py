@@ -22,7 +22,7 @@ import binascii
 from micropython import const
 
 from imprint.errors import ProtocolError
-from imprint.modem.dialects.common import Common, fields, maybe, number
+from imprint.modem.dialects.common import Common, fields, hexadecimal, maybe, number
 from imprint.modem.engine import Command
 
 TYPE_CHECKING = const(False)
@@ -74,10 +74,8 @@ class Dialect(Common):
     def send(self, handle: int, data: bytes) -> "Talk":
         """One datagram. WeatherError, or ProtocolError (OK without its line): it was not sent,
         or nobody knows."""
-        # In one piece with its end: each copy of this long a line wants a long run of the heap.
-        head = b'AT+USOWR=%d,%d,"' % (handle, len(data))
-        line = b"".join((head, binascii.hexlify(data), b'"', self.eol))
-        yield Command(line, prefix=b"+USOWR:", bare=True)
+        line = hexadecimal(b'AT+USOWR=%d,%d,"' % (handle, len(data)), data)
+        yield Command(line, prefix=b"+USOWR:")
 
     def receive(self, handle: int, limit: int) -> "Talk":
         """The oldest datagram that waits in the modem, cut to `limit` bytes, or None."""

@@ -8,8 +8,8 @@ import io
 import sys
 from __main__ import __dict__ as _globals
 from _chip import call
+from usys import stdout as _out
 
-_out = sys.stdout
 _begin = sys.argv[2]
 model = sys.argv[3]
 

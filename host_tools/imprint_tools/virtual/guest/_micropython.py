@@ -5,9 +5,9 @@ import micropython as _host
 from _chip import call
 
 
-def kbd_intr(char):
+def kbd_intr(_char):
     """The character that interrupts a program, -1 for none."""
-    call(OP_KBD_INTR, char)
+    call(OP_KBD_INTR, _char)
 
 
 def __getattr__(name):

@@ -9,11 +9,11 @@ import sys
 
 from _boot import model, run
 from _chip import call
+from usys import stdout as _out
 
 _WINDOW = const(128)  # bytes that may be on their way in raw paste
 
 _in = sys.stdin.buffer
-_out = sys.stdout
 _byte = bytearray(1)
 _BLOCKS = (b"if", b"for", b"while", b"try", b"with", b"def", b"class", b"async", b"@")
 

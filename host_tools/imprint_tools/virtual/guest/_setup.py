@@ -35,15 +35,18 @@ def _dress():
 
 def _mount():
     import vfs
-    from esp32 import Partition
+    from _blocks import Blocks
+    from _partition import Partition
 
     bdev = None
     for label in ("vfs", "ffat"):
         for part in Partition.find(Partition.TYPE_DATA, label=label):
             bdev = bdev or part
     vfs.umount("/")
+    del sys.modules["_partition"]
     if not bdev:
         return
+    bdev = Blocks(bdev.info()[2])
     try:
         vfs.mount(bdev, "/")
         return

@@ -1,68 +1,36 @@
-"""`machine`: what a program asks of the chip. Pin and UART are loaded when they are used."""
+"""`machine`: what a program asks of the chip; what is asked seldom is loaded when it is.
 
-import umachine as _host
+All of it is C on a chip, and here takes heap that the program is to have.
+"""
 
 from _chip import call, take
-from struct import unpack_from
-from time import sleep_ms
-
-PWRON_RESET = 1
-HARD_RESET = 2
-WDT_RESET = 3
-DEEPSLEEP_RESET = 4
-SOFT_RESET = 5
 
 
 def reset():
     call(OP_RESET)
 
 
-def soft_reset():
-    raise SystemExit
-
-
 def reset_cause():
     return call(OP_RESET_CAUSE)
-
-
-def deepsleep(time_ms=-1):
-    call(OP_DEEPSLEEP, time_ms)
-
-
-def lightsleep(time_ms=0):
-    sleep_ms(time_ms)
-
-
-def idle():
-    sleep_ms(1)
 
 
 def unique_id():
     return bytes(take(call(OP_UNIQUE_ID)))
 
 
-def freq(hertz=None):
-    return 160000000
-
-
 class RTC:
     """The clock, in UTC, and a memory that only a power cut clears."""
-
-    def datetime(self, fields=None):
-        if fields is None:
-            return unpack_from("<iiiiiiii", take(call(OP_CLOCK)))
-        text = ",".join([str(n) for n in fields])
-        if call(OP_CLOCK, 1, 0, text.encode()) < 0:
-            raise ValueError("not a date and time")
-
-    def init(self, fields):
-        self.datetime(fields)
 
     def memory(self, data=None):
         if data is None:
             return bytes(take(call(OP_RTC_MEMORY)))
         if call(OP_RTC_MEMORY, 1, 0, data) < 0:
             raise ValueError("buffer too long")
+
+    def __getattr__(self, name):
+        from _machine import Clock
+
+        return getattr(Clock(), name)
 
 
 class WDT:
@@ -85,5 +53,7 @@ def __getattr__(name):
     elif name == "mem32":
         from _mem import mem32 as part
     else:
-        part = getattr(_host, name)
+        import _machine
+
+        part = getattr(_machine, name)
     return part
