@@ -58,20 +58,23 @@ def travel(
     heap: str = "96k",
     reports: int = 1,
     timeout_s: float = 60.0,
+    secure_mode: int = 3,
 ) -> Trip:
-    """A first boot in secure mode 3, until so many reports were acknowledged.
+    """A first boot, until so many reports were acknowledged.
 
     Raises NotOnlineError where that does not come, and at once when memory runs out.
     """
     config = EnosConfig() if suites is None else EnosConfig(suites=suites)
     with EnosCloud(folder / "cloud", config) as cloud:
         product_key = cloud.create_product()
-        cloud.create_device(product_key, DEVICE)
+        secret, secret_of = cloud.create_device(product_key, DEVICE), "device"
+        if secure_mode == 3:
+            secret, secret_of = cloud.product_secret(product_key), "product"
         fields = {
             "journey": "enos-coap",
             "product_key": product_key,
-            "product_secret": cloud.product_secret(product_key).reveal().decode(),
-            "secure_mode": 3,
+            f"{secret_of}_secret": secret.reveal().decode(),
+            "secure_mode": secure_mode,
             "device_key_source": "burned",
             "device_key": DEVICE,
             "host": cloud.config.host,

@@ -311,13 +311,13 @@ def test_a_burned_band_is_used(make_enos_bench: MakeBench, family: str) -> None:
     cell = Cell(attach_s=0.1, band=8)
     bench = make_enos_bench(family=family, modem={"cell": cell}, band=8)
     bench.board.power_on()
-    bench.online()
+    bench.online(timeout_s=60)  # some start their modem twice
     searched = bench.modem.core.radio.bands.values()
     assert 1 << 7 in searched
     said = len(bench.modem.commands)
     bench.power_cycle()
     bench.wait("state", s="CONNECT")
-    bench.online()
+    bench.online(timeout_s=60)
     assert not [line for line in bench.modem.commands[said:] if "CFUN" in line]
 
 

@@ -196,11 +196,11 @@ def test_a_session_that_died_is_healed(make_bench: MakeBench) -> None:
     bench.cloud.faults.deaf = 1_000_000
     bench.error(330, timeout_s=60)
     bench.wait("wait")
-    assert bench.waiting() == 1
+    assert bench.waiting() >= 1  # in the pause there may come others
     bench.cloud.faults.deaf = 0
     bench.wait("session", n=3, timeout_s=60)
     bench.online(timeout_s=60)
-    bench.wait("reported", kept=0)
+    bench.wait("reported", kept=0, timeout_s=60)
     assert bench.waiting() == 0
 
 

@@ -205,7 +205,7 @@ class Session(MqttSession):
         refusal = self.cloud.HUB.report_refused(code, text)
         if refusal.retry or (own and refusal.code == _DEVICE_DISABLED):
             return refusal
-        port.emit_error(self.cloud.refusal(code, text, name[1] or ""))
+        port.emit_error(refusal if own else self.cloud.refusal(code, text, name[1]))
         return None
 
     def describe(self, say: "Any", name: tuple = (None, None)) -> None:
@@ -215,9 +215,9 @@ class Session(MqttSession):
             found = say(what)
             if found:
                 tail, params = getattr(hub, what)(found)
-                code, text, _ = self.ask(tail, params, name=name)
-                if code != 200:
-                    port.emit_error(self.cloud.refusal(code, text, name[1] or ""))
+                refusal = self._judged(name, *self.ask(tail, params, name=name)[:2])
+                if refusal:  # it can wait for the next login
+                    port.emit_error(refusal)
 
     def _say(self, what: str) -> "Any":
         method = getattr(self.unit.application, what, None)
