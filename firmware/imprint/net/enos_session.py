@@ -31,7 +31,6 @@ _WINDOW_MS = const(125_000)
 _CONNECTS = const(4)
 
 # errors.py
-_CLOCK_SKEWED = const(441)
 _API_DEFERRED = const(443)
 _CERTIFICATE_DUE = const(451)
 _SUBDEVICE_DEFERRED = const(528)

@@ -333,8 +333,8 @@ class EnosCloud(Cloud[_Served]):
         self._log.add("activation-switch", product_key=product_key, on=on)
 
     def set_enabled(self, product_key: str, device_key: str, on: bool) -> None:
-        """Disable a device (it cannot log in any more) or enable it; over MQTT it is told, a
-        sub-device by its gateway."""
+        """Disable a device or enable it: disabled, it cannot log in any more, and over CoAP is
+        refused in its session; over MQTT it is told, a sub-device by its gateway."""
         self._console(lambda served: served.hub.set_enabled((product_key, device_key), on))
 
     def delete_device(self, product_key: str, device_key: str) -> None:
