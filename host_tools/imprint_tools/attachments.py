@@ -92,7 +92,10 @@ def applicant(product_key: str, device_key: str) -> tuple[Secret, bytes]:
 
 
 def agree(blobs: Mapping[str, bytes | Secret], fields: Mapping[str, Any], origin: str) -> None:
-    """Hold certificate, key and registration id against each other. Raises IdentityError."""
+    """Hold certificate, key and registration id against each other, and a list of sub-devices
+    against the product that they are of. Raises IdentityError."""
+    listed = [blob for name, blob in blobs.items() if name.startswith("subdevices")]
+    subdevices.agree(listed, fields.get("subdevice_product_key"), origin)
     chain, key = blobs.get("client_cert"), blobs.get("client_key")
     if not isinstance(chain, bytes) or not isinstance(key, Secret):
         return

@@ -24,7 +24,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,11 @@ ONLINE_MAX = 200
 """What one gateway can have online, by the vendor's limits page."""
 
 _LINE_MAX = 512
+_ADDRESSES = {"modbus": (1, 247)}
+"""By driver; others take any that the board's list can hold. Modbus has 0 for all slaves at once,
+which nobody answers, and none above 247."""
 _ADDRESS_MAX = 65_535
+_REGISTER_MAX = 65_535
 _TABLE = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _PRODUCT_KEY = re.compile(r"[A-Za-z0-9]{1,32}")
 _DEVICE_KEY = re.compile(r"[-.0-9:@A-Z_a-z]{1,64}")
@@ -90,6 +94,28 @@ def compile_list(data: bytes, path: Path) -> Secret:
     return Secret("".join(line + "\n" for line in lines))
 
 
+def agree(parts: Iterable[bytes | Secret], product_key: object, origin: str) -> None:
+    """Hold a compiled list against its identity: `product_key` is that of the lines that name
+    none. Raises IdentityError."""
+    names: set[str] = set()
+    text = b"".join(part.reveal() for part in parts if isinstance(part, Secret))
+    for line in text.decode().splitlines():
+        if line.startswith(("=", "!")):
+            continue
+        name = line.split(" ", 1)[0]
+        if "/" not in name:
+            if product_key is None:
+                raise IdentityError(
+                    f"{origin}: sub-device {name} has no product",
+                    next_step="Add subdevice_product_key to the identity, or product_key to the "
+                    "list's sub-devices.",
+                )
+            name = f"{product_key}/{name}"
+        if name in names:
+            raise IdentityError(f"{origin}: sub-device {name} stands twice in the list")
+        names.add(name)
+
+
 def _parse(data: bytes, path: Path) -> dict[str, Any]:
     problem = ""
     try:
@@ -98,6 +124,8 @@ def _parse(data: bytes, path: Path) -> dict[str, Any]:
         document = loads(text)
     except UnicodeDecodeError:
         problem = "is not UTF-8"
+    except RecursionError:
+        problem = "is nested too deep"
     except ValueError as error:
         # A parser's exception may hold the document: its place is all that is said.
         place = re.search(r"line \d+", str(error))
@@ -133,9 +161,17 @@ def _table_line(name: str, table: Any, path: Path) -> str:
     if not isinstance(points, list) or not points:
         raise IdentityError(f"{path}: table {name!r} has no points")
     for point in points:
-        if not isinstance(point, str) or not form.fullmatch(point):
+        sound = isinstance(point, str) and form.fullmatch(point)
+        if not sound or (driver == "modbus" and not _in_range(point)):
             raise IdentityError(f"{path}: {point!r} is no point of the driver {driver}")
     return " ".join([f"!{name}", driver, *points])
+
+
+def _in_range(point: str) -> bool:
+    """Whether a point of Modbus, of the right form, has numbers that a register can be."""
+    _name, _kind, register, size, *scale = point.split(":")
+    last = int(register) + ("32" in size)
+    return last <= _REGISTER_MAX and all(1e-9 <= abs(float(word)) <= 1e9 for word in scale)
 
 
 def _line(entry: Any, tables: Mapping[str, Any], where: str) -> str:
@@ -151,12 +187,14 @@ def _line(entry: Any, tables: Mapping[str, Any], where: str) -> str:
         if not isinstance(product, str) or not _PRODUCT_KEY.fullmatch(product):
             raise IdentityError(f"{where}: product_key is not 1 to 32 letters or digits")
         key = f"{product}/{key}"
-    if entry.get("table") not in tables:
+    table = entry.get("table")
+    if not isinstance(table, str) or table not in tables:
         raise IdentityError(f"{where}: table names none of the list's tables")
     address = entry.get("address", 0)
-    if type(address) is not int or not 0 <= address <= _ADDRESS_MAX:
-        raise IdentityError(f"{where}: address is not a number from 0 to {_ADDRESS_MAX}")
-    words = [key, entry["table"], str(address)]
+    least, most = _ADDRESSES.get(tables[table]["driver"], (0, _ADDRESS_MAX))
+    if type(address) is not int or not least <= address <= most:
+        raise IdentityError(f"{where}: address is not a number from {least} to {most}")
+    words = [key, table, str(address)]
     secret = entry.get("device_secret")
     if secret is not None:
         if not isinstance(secret, str) or not _SECRET.fullmatch(secret):

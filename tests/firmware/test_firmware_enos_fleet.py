@@ -228,7 +228,8 @@ class TestFleet(unittest.TestCase):
         self.assertEqual(3, len(fleet.entries(2560, True)))
 
     def test_said_by_a_driver(self):
-        """A driver's attributes are asked for at each login, its events with the values."""
+        """A driver's attributes are asked for at each login, its events with the values; what it
+        has no method for is refused."""
         cloud = Cloud()
         fleet = enos_fleet.Fleet(cloud, self.unit)
         fleet.drivers.made["sim"] = Talking()
@@ -244,6 +245,8 @@ class TestFleet(unittest.TestCase):
         self.assertEqual(3, len(enos_gateway.parts(rest)))
         self.assertEqual((("subPK", "b-2"), "thing/event/alarm/post"), events[0][:2])
         self.assertEqual({"level": 3}, json.loads(events[0][2])["events"])
+        with self.assertRaises(KeyError):
+            fleet.command(("subPK", "b-1"), "set", {})
 
     def test_unbound_meanwhile(self):
         """Who was taken out of the topology is put there again, once, and logged in."""

@@ -80,6 +80,14 @@ class TestReports(unittest.TestCase):
         for more in (enos_gateway.LATE, enos_gateway.NOW):
             json.loads(b'{"params":[]' + more + b"}")
 
+    def test_event_names(self):
+        """What would make another topic of an event's, or none, never gets into a report: the
+        cloud would hang up at it, again and again."""
+        self.assertTrue(enos_gateway.happening(None, ("door", {}), 5))
+        for name in ("a/b", "a+", "#", "\0"):
+            with self.assertRaises(ValueError):
+                enos_gateway.happening(None, (name, {}), 5)
+
 
 class TestReplies(unittest.TestCase):
     def test_logged_in(self):

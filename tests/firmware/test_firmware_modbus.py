@@ -1,5 +1,6 @@
 """Modbus RTU: frames by the specification's examples, points, and slaves that misbehave."""
 
+import sys
 import unittest
 
 from firmware_support import raises
@@ -94,7 +95,7 @@ class TestPoints(unittest.TestCase):
             ("a:i:5:s32:0.1", b"\xff\xff\xff\xf6", -1.0), ("a:i:5:f32", b"\x3f\xc0\0\0", 1.5),
             ("a:i:5:f32r", b"\0\0\x3f\xc0", 1.5), ("a:i:5:f32", b"\x7f\xc0\0\0", None),
             ("a:i:5:f32", b"\x7f\x80\0\0", None), ("a:c:5:bit", b"\x01", 1),
-            ("a:h:5:u16:10", b"\0\x07", 70),
+            ("a:h:5:u16:10", b"\0\x07", 70), ("a:i:5:f32:1e300", b"\x7f\x7f\xff\xff", None),
         ):  # fmt: skip
             self.assertEqual(value, modbus.Point(point).decode(data, 5))
         self.assertEqual(1, modbus.Point("a:d:13:bit").decode(b"\x00\x01", 5))
@@ -155,6 +156,32 @@ class TestDriver(unittest.TestCase):
         with raises(SetupError, 252):
             _driver(line).poll(17)
         self.assertEqual(1, len(line.sent))
+
+    def test_address(self):
+        """Nobody answers at these: the list is wrong, and the line is left alone."""
+        for address in (0, 248, 300):
+            line = Line([])
+            with raises(SetupError, 106):
+                _driver(line).poll(address)
+            self.assertEqual([], line.sent)
+
+    def test_bus(self):
+        """A UART that the board has not is the list's fault, and said so."""
+
+        class Machine:
+            def UART(number, **_settings):  # noqa: N802, N805 - as machine has it
+                raise ValueError("UART(%d) does not exist" % number)
+
+        held = sys.modules.get("machine")
+        sys.modules["machine"] = Machine
+        try:
+            with raises(SetupError, 106) as caught:
+                modbus.Driver(["level:h:107:u16"], {"id": 9}, lambda: None)
+            self.assertIn("UART(9)", caught.exception.detail)
+        finally:
+            del sys.modules["machine"]
+            if held:
+                sys.modules["machine"] = held
 
     def test_silent(self):
         """A slave that never answers costs two waits, and says who it is."""

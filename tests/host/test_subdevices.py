@@ -18,7 +18,7 @@ from imprint.wire import der
 from imprint_tools import attachments, certificates, identities, inject
 from imprint_tools.errors import IdentityError
 from imprint_tools.secret import Secret
-from imprint_tools.subdevices import compile_list
+from imprint_tools.subdevices import agree, compile_list
 
 TOML = b"""
 [bus]
@@ -44,6 +44,8 @@ product_key = "meterPK"
 table = "sim"
 device_secret = "Secret01"
 """
+
+MODBUS = {"m": {"driver": "modbus", "points": ["t:h:1:u16"]}}
 
 
 class Nothing:
@@ -92,6 +94,15 @@ def test_the_board_takes_it() -> None:
         ({"tables": {"sim": {"driver": "mine", "own": True, "points": ["a b"]}}}, "no point"),
         ({"tables": {"sim": {"driver": "simulated", "points": ["t"]}}}, "no point"),
         ({"tables": {"sim": {"driver": "modbus", "points": ["t:c:1:u16"]}}}, "no point"),
+        ({"tables": {"m": {"driver": "modbus", "points": ["t:h:65536:u16"]}}}, "no point"),
+        ({"tables": {"m": {"driver": "modbus", "points": ["t:h:65535:u32"]}}}, "no point"),
+        ({"tables": {"m": {"driver": "modbus", "points": ["t:h:1:u16:0"]}}}, "no point"),
+        ({"tables": MODBUS, "subdevices": [{"device_key": "a", "table": "m"}]}, "1 to 247"),
+        (
+            {"tables": MODBUS, "subdevices": [{"device_key": "a", "table": "m", "address": 248}]},
+            "1 to 247",
+        ),
+        ({"subdevices": [{"device_key": "a", "table": ["sim"]}]}, "names none"),
         ({"bus": {"baud": 9600}}, "bus has no 'baud'"),
         ({"bus": {"id": "1"}}, "whole number"),
     ],
@@ -100,6 +111,37 @@ def test_refused(change: dict[str, Any], said: str) -> None:
     """Each rule has its message."""
     with pytest.raises(IdentityError, match=said):
         compiled(document() | change)
+
+
+def test_nested_too_deep() -> None:
+    """A list that no parser gets to the end of is refused as well."""
+    with pytest.raises(IdentityError, match="nested too deep"):
+        compile_list(b"[" * 100_000, Path("list.json"))
+
+
+@pytest.mark.parametrize(
+    ("entries", "product_key", "said"),
+    [
+        ([{"device_key": "a"}], None, "a has no product"),
+        (
+            [{"device_key": "a"}, {"device_key": "a", "product_key": "P1"}],
+            "P1",
+            "P1/a stands twice",
+        ),
+        ([{"device_key": "a"}, {"device_key": "a", "product_key": "P2"}], "P1", ""),
+        ([{"device_key": "a", "product_key": "P2"}], None, ""),
+    ],
+)
+def test_products(entries: list[dict[str, Any]], product_key: str | None, said: str) -> None:
+    """Each sub-device has a product, by its own line or by the identity, and is there once."""
+    text = compiled(document() | {"subdevices": [{"table": "sim"} | e for e in entries]})
+    parts = attachments.parts("subdevices", Secret(text)).values()
+    try:
+        agree(parts, product_key, "edge.toml")
+        found = ""
+    except IdentityError as error:
+        found = str(error)
+    assert said in found and bool(said) == bool(found)
 
 
 def test_own_driver() -> None:

@@ -132,3 +132,21 @@ def test_said_later(edge: EdgeBench) -> None:
         edge.reported()
         told = [fields["polls"] for what, fields in happened(edge, "m-1") if what == "fourth"]
     assert sorted(set(told)) == list(range(4, 4 * len(set(told)) + 1, 4))
+
+
+def test_refused(tmp_path: Path) -> None:
+    """What the cloud refuses of the edge itself is told as the edge's own, and of a sub-device as
+    that one's; both report all the same."""
+    files = {
+        "application.py": APPLICATION.replace(b'"site"', b'"s" * 51'),
+        "imprint/drivers/mine.py": DRIVER.replace(b'"row"', b'"r" * 51'),
+    }
+    entries = [{"device_key": "m-1", "table": "own", "address": 1}]
+    with EdgeBench(tmp_path, flash_content(files), subdevices=entries, tables=TABLES) as edge:
+        edge.board.power_on()
+        assert edge.error(601).data["number"] == 1220
+        refused = edge.error(527)
+        assert refused.data["number"] == 1220 and refused.data["detail"].startswith("m-1")
+        edge.all_online(1)
+        edge.reported()
+        assert edge.device("m-1")["attributes"] == {"serial": "S1"}

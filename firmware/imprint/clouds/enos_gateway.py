@@ -173,8 +173,11 @@ def entry(name: "tuple | None", values: dict, time_ms: int) -> bytes:
 
 def happening(name: "tuple | None", event: tuple, time_ms: int) -> bytes:
     """An event, (identifier, fields), of that sub-device or of the edge itself; for the same body.
-    TypeError, ValueError as of `entry`."""
+    TypeError, ValueError as of `entry`, or an identifier that no topic can have in it."""
     event_id, fields = event
+    for char in "/+#\0":
+        if char in event_id:
+            raise ValueError("event " + event_id)
     found = {"event": event_id, "fields": fields, "time": time_ms}
     if name:
         found["productKey"], found["deviceKey"] = name

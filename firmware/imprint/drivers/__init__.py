@@ -8,13 +8,13 @@ It is a module of this package with a class `Driver`:
                                    watchdog's; SetupError: it cannot read the words
     poll(address) -> dict          measurepoints and values; bounded; an ImprintError of 25x says
                                    why there are none
+
+and, as it likes,
+
     command(address, name, params) -> dict
                                    do a service of the thing model, "set" for measurepoints, and
                                    give its outputs; KeyError: it has no such thing, ValueError and
                                    TypeError: the parameters are odd
-
-and, as it likes,
-
     event(address)                 what happened at a device since, when it has just been polled:
                                    (identifier, fields) of the thing model, or None
     attributes(address) -> dict    what describes it; asked for when it has come online

@@ -31,6 +31,7 @@ _TRIES = const(2)
 _SPAN_MAX = const(60)  # registers a request; 125 is the protocol's, many meters take less
 _GAP_MAX = const(8)  # registers that nobody asked for, between two that somebody did
 _FRAME_MAX = const(256)  # bytes
+_ADDRESS_MAX = const(247)  # 0 is all slaves at once, which nobody answers
 _STALE_MAX = const(16)  # frames of noise that are thrown away; who babbles on is garbage then
 
 _READ = {"c": 1, "d": 2, "h": 3, "i": 4}
@@ -132,9 +133,10 @@ class Point:
         if self.swapped:
             raw = raw[2:] + raw[:2]
         value = struct.unpack(self.form, raw)[0]
-        if value - value != 0:  # NaN, infinity: JSON has no form for them
-            return None
-        return value if self.scale == 1 else round(value * self.scale, 6)
+        if self.scale != 1:
+            value = round(value * self.scale, 6)
+        # NaN, infinity (a board's float has 32 bits): JSON has no form for them.
+        return value if value - value == 0 else None
 
     def encode(self, value: "Any") -> bytes:
         """The request that sets it. Raises ValueError, TypeError: it cannot be set to that."""
@@ -219,6 +221,8 @@ class Driver:
         return {}
 
     def _ask(self, address: int, pdu: bytes) -> bytes:
+        if not 1 <= address <= _ADDRESS_MAX:
+            raise SetupError(_SUBDEVICES_WRONG, "address %d" % address)
         for attempt in range(_TRIES):
             self._feed()
             try:
@@ -263,5 +267,8 @@ def _uart(bus: dict) -> "Any":
         settings.update(bus)
         number = settings.pop("id")
         settings["timeout"] = 0
-        _SHARED.append(machine.UART(number, **settings))
+        try:
+            _SHARED.append(machine.UART(number, **settings))
+        except (TypeError, ValueError, OSError) as error:
+            raise SetupError(_SUBDEVICES_WRONG, "the bus: %s" % error)
     return _SHARED[0]

@@ -47,6 +47,8 @@ class Drivers:
     def command(self, at: int, verb: str, params: dict) -> dict:
         """Have one do something; its outputs. Raises as a driver's `command`."""
         driver, address = self._driver(at)
+        if not hasattr(driver, "command"):
+            raise KeyError(verb)
         return driver.command(address, verb, params)
 
     def speaker(self, at: int) -> "Callable[[str], Any]":

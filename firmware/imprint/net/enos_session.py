@@ -31,7 +31,6 @@ _WINDOW_MS = const(125_000)
 _CONNECTS = const(4)
 
 # errors.py
-_CLOCK_SKEWED = const(441)
 _API_DEFERRED = const(443)
 _CERTIFICATE_DUE = const(451)
 _SUBDEVICE_DEFERRED = const(528)
@@ -205,7 +204,7 @@ class Session(MqttSession):
         refusal = self.cloud.HUB.report_refused(code, text)
         if refusal.retry or (own and refusal.code == _DEVICE_DISABLED):
             return refusal
-        port.emit_error(self.cloud.refusal(code, text, name[1] or ""))
+        port.emit_error(refusal if own else self.cloud.refusal(code, text, name[1]))
         return None
 
     def describe(self, say: "Any", name: tuple = (None, None)) -> None:
@@ -215,9 +214,9 @@ class Session(MqttSession):
             found = say(what)
             if found:
                 tail, params = getattr(hub, what)(found)
-                code, text, _ = self.ask(tail, params, name=name)
-                if code != 200:
-                    port.emit_error(self.cloud.refusal(code, text, name[1] or ""))
+                refusal = self._judged(name, *self.ask(tail, params, name=name)[:2])
+                if refusal:  # it can wait for the next login
+                    port.emit_error(refusal)
 
     def _say(self, what: str) -> "Any":
         method = getattr(self.unit.application, what, None)

@@ -28,7 +28,7 @@ _REST = const(6)  # the body, to the end of the connection
 _DONE = const(7)
 
 # What is kept of the head; a response has thirty others.
-_KEPT = ("connection", "content-length", "date", "retry-after", "transfer-encoding")
+_KEPT = ("connection", "content-length", "date", "transfer-encoding")
 
 
 def request(method: str, host: str, path: str, headers: dict, body: bytes = b"") -> bytes:
