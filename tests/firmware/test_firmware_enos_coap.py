@@ -266,6 +266,12 @@ class TestReports(unittest.TestCase):
             waiting = _each([("alarm", fields)])
             self.assertRaises((TypeError, ValueError), events.events, waiting, None)
 
+    def test_event_names(self):
+        """A name that would make another path of an event's, or none, never gets into a line."""
+        for name in ("a/b", "", "e" * 65):
+            self.assertRaises(ValueError, events.events, _each([(name, {})]), None)
+        self.assertRaises(TypeError, events.events, _each([(5, {})]), None)
+
     def test_attributes(self):
         """Attributes are updated; none are not."""
         self.assertEqual(b"", events.attributes({}))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from imprint.identity import Identity
 
 _EVENTS_MAX = const(8)  # with one report
+_NAME_MAX = const(64)  # bytes of an identifier: WHOLE_MAX counts with that
 
 
 def attributes(values: dict) -> bytes:
@@ -22,13 +23,18 @@ def attributes(values: dict) -> bytes:
 def events(happened: "Callable[[], tuple | None]", time_ms: int | None) -> bytes:
     """The lines of what `happened`: (identifier, fields), one at a time.
 
-    Their time and errors are those of measurepoints."""
+    Their time and errors are those of measurepoints; an identifier that no path can have in it is
+    a ValueError here, since it would be one whenever the line is sent.
+    """
     lines = b""
     for _ in range(_EVENTS_MAX):
         event = happened()
         if not event:
             break
-        found = with_time({"event": event[0], "fields": event[1]}, time_ms)
+        name, fields = event
+        if "/" in name or not 1 <= len(name.encode()) <= _NAME_MAX:
+            raise ValueError("event " + name)
+        found = with_time({"event": name, "fields": fields}, time_ms)
         lines += canonical.dumps(found) + b"\n"
     return lines
 
