@@ -264,13 +264,16 @@ class TestReports(unittest.TestCase):
         """What JSON has no form for is the application's mistake, as in a report."""
         for fields in ({"level": b"2"}, {"level": float("nan")}):
             waiting = _each([("alarm", fields)])
-            self.assertRaises((TypeError, ValueError), events.events, waiting, None)
+            with self.assertRaises((TypeError, ValueError)):
+                events.events(waiting, None)
 
     def test_event_names(self):
         """A name that would make another path of an event's, or none, never gets into a line."""
         for name in ("a/b", "", "e" * 65):
-            self.assertRaises(ValueError, events.events, _each([(name, {})]), None)
-        self.assertRaises(TypeError, events.events, _each([(5, {})]), None)
+            with self.assertRaises(ValueError):
+                events.events(_each([(name, {})]), None)
+        with self.assertRaises(TypeError):
+            events.events(_each([(5, {})]), None)
 
     def test_attributes(self):
         """Attributes are updated; none are not."""
