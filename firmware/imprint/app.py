@@ -294,13 +294,13 @@ class App:
             self._hold_until = port.ticks_add(port.ticks_ms(), wait_ms)
             port.emit_error(refusal, wait_ms)
             return
+        if refusal and refusal.code in (_DEVICE_DISABLED, _FORBIDDEN):
+            raise refusal  # and keep the report: once a person has mended that, it is taken
         if held:
             self._outbox.done(held[0])
         else:
             self._fresh = None
         if refusal:
-            if refusal.code in (_DEVICE_DISABLED, _FORBIDDEN):
-                raise refusal
             port.emit_error(refusal)
         else:
             # Not sooner: what fails right after the login must not begin anew at the first delay.

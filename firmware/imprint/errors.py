@@ -474,7 +474,8 @@ device was activated before, burn its device secret with `secure_mode` 2. Then p
 """
 
 _ACTIVATION_UNAVAILABLE = const(411)
-"""WeatherError: EnOS cannot activate now (5.xx); `number` is the CoAP code.
+"""WeatherError: EnOS cannot activate now: 5xx a fault of its own, 429 throttled; `number` is the
+CoAP code or the code of the reply.
 
 Next: wait; the board asks again by itself.
 """

@@ -177,10 +177,16 @@ class TestActivation(unittest.TestCase):
                              (caught.exception.number, caught.exception.detail))  # fmt: skip
 
     def test_not_now(self):
-        """5.xx passes."""
-        with raises(WeatherError, 411) as caught:
-            self.answer(b"", 0xA3)
-        self.assertEqual(503, caught.exception.number)
+        """5.xx passes, and so does 4.29; as the code of a reply, too."""
+        for code, number in ((0xA0, 500), (0xA3, 503), (0x9D, 429)):
+            with raises(WeatherError, 411) as caught:
+                self.answer(b"", code)
+            self.assertEqual(number, caught.exception.number)
+        for number in (429, 500, 599):
+            with raises(WeatherError, 411) as caught:
+                self.answer({"id": "1", "code": number, "message": "busy"})
+            self.assertEqual((number, "busy"),
+                             (caught.exception.number, caught.exception.detail))  # fmt: skip
 
     def test_malformed(self):
         """Anything else than the documented answer is asked for again; no secret in the error."""

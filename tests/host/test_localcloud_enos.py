@@ -178,6 +178,18 @@ def test_a_disabled_device_does_not_get_in(cloud: EnosCloud) -> None:
     online(cloud).sock.close()
 
 
+def test_a_disabled_device_says_nothing_in_its_session_either(cloud: EnosCloud) -> None:
+    """In a session that goes on it may say nothing while it is disabled, or once it is deleted."""
+    with online(cloud) as unit:
+        assert dotted(unit.request(POST, POINTS, points({"t": 1}))) == "2.04"
+        cloud.set_enabled(PK, DK, False)
+        assert dotted(unit.request(POST, POINTS, points({"t": 2}))) == "4.03"
+        cloud.set_enabled(PK, DK, True)
+        assert dotted(unit.request(POST, POINTS, points({"t": 3}))) == "2.04"
+        cloud.delete_device(PK, DK)
+        assert dotted(unit.request(POST, POINTS, points({"t": 4}))) == "4.03"
+
+
 def test_a_second_session_of_a_device_ends_the_first(cloud: EnosCloud) -> None:
     """As after a rebound NAT; the device stays online, the old session gets no answer."""
     with online(cloud) as old, online(cloud) as new:

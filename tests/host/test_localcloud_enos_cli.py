@@ -88,7 +88,7 @@ def test_a_cloud_goes_up_is_asked_and_goes_down(folder: Path) -> None:
         assert found[DK]["status"] == "online" and len(found[DK]["commands"]) == 2
         (session,) = [s for s in as_json("sessions") if s["device_key"] == DK]
         assert session["application"]["up_datagrams"] == 1
-        assert f"{DK}: online" in imprint("devices", "--cloud", "enos")
+        assert f"{DK}: online" in imprint("devices")  # of the cloud that is up
         assert f"{DK}: mode 2" in imprint("sessions")
 
     assert as_json("product", "second", "--cloud", "enos") == {"product_key": "second"}
@@ -206,7 +206,7 @@ def test_a_gateway_is_tried_from_the_console(folder: Path, tmp_path: Path) -> No
     config.write_text("connect_limits = false")
     imprint("up", "enos", "--config", str(config))
     assert as_json("product", "edges", "--gateway", "--cloud", "enos") == {"product_key": "edges"}
-    imprint("product", "edges", "--gateway", status=2)
+    imprint("product", "edges", "--gateway", "--cloud", "aliyun", status=2)
     imprint("product", "meters", "--cloud", "enos")
     imprint("certificate", "edges", "on", "--days", "90")
     imprint("certificate", "nobody", "on", status=40)
@@ -232,5 +232,7 @@ def test_a_gateway_is_tried_from_the_console(folder: Path, tmp_path: Path) -> No
     imprint("certificate", "edges", "off")
     assert connack() == 0
     assert "746" in imprint("log", "edges", "edge-1")
+    assert imprint("log", "meters", "meter-1") == "nothing was refused\n"
+    imprint("log", "meters", "meter-l", status=40)  # "nothing was refused" would mislead
     imprint("delete", "meters", "meter-1")
     assert "meter-1" not in imprint("devices", "--cloud", "enos")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import serial
+from imprint_tools.virtual.modem.quirks import from_words
 
 IMPRINT = [sys.executable, "-c", "from imprint_tools.cli import main; main()", "modem"]
 
@@ -57,16 +58,59 @@ def test_up_use_and_down() -> None:
     assert refused.returncode == 40 and "imprint modem up one" in refused.stderr
 
 
+def test_a_modem_without_a_name_misbehaves_as_told() -> None:
+    """Name and family have defaults; a quirk is switched on in the process that stays."""
+    done = imprint("up", "--quirk", "refused=+CFUN:3", "--json")
+    assert done.returncode == 0, done.stderr
+    state = json.loads(done.stdout)
+    assert (state["name"], state["family"]) == ("one", "nrf91")
+    try:
+        with serial.Serial(state["port"], timeout=5) as port:
+            until(port, b"AT+CMEE=1", b"OK")
+            until(port, b"AT+CFUN=4", b"+CME ERROR: 3")
+            until(port, b"AT+CFUN=4", b"OK")
+    finally:
+        assert imprint("down").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "value"),
+    [
+        (["bare_ok"], "bare_ok", True),
+        (["prints_data_mode_ok=off"], "prints_data_mode_ok", False),
+        (["ccm_8=on"], "ccm_8", True),
+        (["lost_wake_bytes=8"], "lost_wake_bytes", 8),
+        (["gap_s=0.1"], "gap_s", 0.1),
+        (["slow=+CFUN:2.5", "slow=I:1"], "slow", {"+CFUN": 2.5, "I": 1.0}),
+        (["refused=+CFUN:3"], "refused", {"+CFUN": 3}),
+    ],
+)
+def test_quirks_have_words(words: list[str], name: str, value: object) -> None:
+    """Of a command line, each is what the field takes."""
+    assert getattr(from_words(words), name) == value
+
+
+@pytest.mark.parametrize(
+    "word", ["", "echo", "bare_ok=1", "gap_s", "gap_s=-1", "gap_s=nan", "slow=1", "refused=I:x"]
+)
+def test_what_is_no_quirk(word: str) -> None:
+    """A name or a value that is none."""
+    with pytest.raises(ValueError, match="no quirk"):
+        from_words([word])
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         ("a/b", "--family", "udp"),
         ("x", "--family", "none"),
         ("x", "--family", "udp", "--route", "a"),
+        ("x", "--quirk", "echo"),
+        ("x", "--loss", "101"),
     ],
 )
 def test_wrong_usage(arguments: tuple[str, ...]) -> None:
-    """A name with a slash, an unknown family, a route that is none: status 2, nothing made."""
+    """What is no name, family, route, quirk or chance: status 2, nothing made."""
     assert imprint("up", *arguments).returncode == 2
     assert json.loads(imprint("list", "--json").stdout) == []
 

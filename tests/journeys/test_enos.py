@@ -239,6 +239,20 @@ def test_a_bad_answer_to_a_report(make_enos_bench: MakeBench, fault: str, code: 
     assert seen == list(range(seen[0], seen[0] + len(seen)))
 
 
+def test_a_disabled_device_halts_and_keeps_its_report(make_enos_bench: MakeBench) -> None:
+    """4.03 to a report is for a person; once that has enabled the device, the report is taken."""
+    bench = make_enos_bench(family="bg95")
+    bench.burn(bench.static())
+    bench.board.power_on()
+    bench.reported()
+    bench.cloud.set_enabled(bench.product_key, DEVICE, False)
+    bench.halted_with(506)
+    seen = [e.data["id"] for e in bench.items if isinstance(e, Event) and e.name == "reported"]
+    bench.cloud.set_enabled(bench.product_key, DEVICE, True)
+    bench.power_cycle()
+    assert bench.reported() == seen[-1] + 1
+
+
 def test_replies_that_are_never_its_own_stop_nothing(make_enos_bench: MakeBench) -> None:
     """A cloud that accepts each report by CoAP but always replies nonsense is believed at the
     second time, and the error said."""

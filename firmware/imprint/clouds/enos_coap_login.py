@@ -11,7 +11,7 @@ from micropython import const
 
 from imprint import canonical
 from imprint.clouds.enos_coap import is_number, message_of, names, number_of
-from imprint.errors import ProtocolError, SetupError, WeatherError
+from imprint.errors import ImprintError, ProtocolError, SetupError, WeatherError
 from imprint.secret import Secret
 
 TYPE_CHECKING = const(False)
@@ -117,10 +117,8 @@ def activation_answer(identity: "Identity", code: int, payload: bytes) -> dict:
     It counts once the vault has it; then the unit makes a new session, in mode 2. Raises
     SetupError (refused, or of another device), WeatherError (not now), ProtocolError (malformed).
     """
-    if code >> 5 == 5:
-        raise WeatherError(_ACTIVATION_UNAVAILABLE, number=number_of(code))
     if code >> 5 != 2:
-        raise SetupError(_ACTIVATION_REFUSED, number=number_of(code))
+        raise _refusal(number_of(code), "")
     try:
         answer = canonical.loads(payload, _ANSWER_MAX)
     except ValueError:
@@ -133,7 +131,7 @@ def activation_answer(identity: "Identity", code: int, payload: bytes) -> dict:
     if said != 200 and "deviceSecret" not in info:
         if not is_number(said):
             raise ProtocolError(_ACTIVATION_ANSWER_MALFORMED, "code")
-        raise SetupError(_ACTIVATION_REFUSED, message_of(answer), said)
+        raise _refusal(said, message_of(answer))
     if (
         info.get("productKey") != identity.product_key
         or info.get("deviceKey") != identity.device_key
@@ -147,6 +145,13 @@ def activation_answer(identity: "Identity", code: int, payload: bytes) -> dict:
         "device_key": identity.device_key,
         "device_secret": secret,
     }
+
+
+def _refusal(number: int, detail: str) -> ImprintError:
+    # As with a report's: what is the server's own trouble, or too often, passes.
+    if number == 429 or 500 <= number < 600:
+        return WeatherError(_ACTIVATION_UNAVAILABLE, detail, number)
+    return SetupError(_ACTIVATION_REFUSED, detail, number)
 
 
 def _visible(text: str) -> bool:

@@ -132,9 +132,7 @@ class Wait:
 
 
 class Engine:
-    """For one modem, whose `dialect` says what its URCs are and how long a counted run is.
-
-    """
+    """For one modem, whose `dialect` says what its URCs are and how long a counted run is."""
 
     def __init__(self, dialect) -> None:
         self.lost = 0  # URCs that nobody took in time
@@ -513,7 +511,6 @@ class Engine:
             self._probes += 1
             if self._probes > _PROBES + _LINES_MAX:
                 self._fail(WeatherError(_MODEM_SILENT), now)
-
 
 
 def _reveal(data) -> bytes:

@@ -20,22 +20,27 @@ from imprint_tools.localcloud.service import Served
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 _FOLLOW_S = 0.2
-_cloud_option = click.option(
-    "--cloud",
-    "name",
-    type=click.Choice(daemon.NAMES),
-    default=daemon.NAMES[0],
-    show_default=True,
-    help="Which cloud.",
-)
-_product_cloud_option = click.option(
-    "--cloud",
-    "name",
-    type=click.Choice(("aliyun", "enos")),
-    default="aliyun",
-    show_default=True,
-    help="Which cloud.",
-)
+
+
+def _which(*names: str, otherwise: str) -> Callable[[_F], _F]:
+    """`--cloud` of those names; without it the one of them that is up, `otherwise` if not one."""
+
+    def default() -> str:
+        up = [name for name in names if (daemon.folder(name) / "cloud.json").exists()]
+        return up[0] if len(up) == 1 else otherwise
+
+    return click.option(
+        "--cloud",
+        "name",
+        type=click.Choice(names),
+        default=default,
+        show_default=f"the one that is up, or {otherwise}",
+        help="Which cloud.",
+    )
+
+
+_cloud_option = _which(*daemon.NAMES, otherwise=daemon.NAMES[0])
+_product_cloud_option = _which("aliyun", "enos", otherwise="aliyun")
 _device_arguments = (click.argument("product_key"), click.argument("device_name"))
 _name_argument = click.argument("name", type=click.Choice(daemon.NAMES), default=daemon.NAMES[0])
 
@@ -136,14 +141,7 @@ def set_properties(
 @_device_arguments[1]
 @click.argument("service")
 @click.argument("params", metavar="JSON", default="{}")
-@click.option(
-    "--cloud",
-    "name",
-    type=click.Choice(("enos", "azure")),
-    default="enos",
-    show_default=True,
-    help="Which cloud.",
-)
+@_which("enos", "azure", otherwise="enos")
 @json_option
 def invoke(
     product_key: str, device_name: str, service: str, params: str, name: str, as_json: bool

@@ -60,7 +60,7 @@ from imprint_tools.report_parts import size_text
 @click.option(
     "--heap",
     type=HeapType(),
-    help="MicroPython's heap; 96k, aliyun: 64k, enos-coap: 68k, enos-gateway: 128k.",
+    help="MicroPython's heap; 96k, aliyun and enos-coap: 64k, enos-gateway: 128k.",
 )
 @click.option(
     "--reports", type=click.IntRange(1, 1000), default=3, show_default=True,

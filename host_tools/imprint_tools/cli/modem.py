@@ -19,10 +19,11 @@ from imprint_tools.virtual import control
 from imprint_tools.virtual.modem.air import Weather
 from imprint_tools.virtual.modem.cellular import Cell, Coverage, Sim
 from imprint_tools.virtual.modem.families import FAMILIES
+from imprint_tools.virtual.modem.quirks import NAMES, Quirks, from_words
 from imprint_tools.virtual.modem.server import KIND, ServedModem, read_state
 
 _STOPPED_S = 30.0
-_name = click.argument("name")
+_name = click.argument("name", default="one")
 _chance = click.FloatRange(0, 100)
 
 
@@ -33,7 +34,7 @@ def modem() -> None:
 
 @modem.command()
 @_name
-@click.option("--family", type=click.Choice(list(FAMILIES)), required=True)
+@click.option("--family", type=click.Choice(list(FAMILIES)), default="nrf91", show_default=True)
 @click.option(
     "--route",
     "routes",
@@ -43,6 +44,8 @@ def modem() -> None:
 )
 @click.option("--cloud", "clouds", multiple=True, help="A local cloud it can reach (repeatable).")
 @click.option("--loss", type=_chance, default=0, help="Datagrams lost, in percent.")
+@click.option("--duplicate", type=_chance, default=0, help="Datagrams heard twice, in percent.")
+@click.option("--reorder", type=_chance, default=0, help="Datagrams overtaken, in percent.")
 @click.option("--latency-ms", type=click.FloatRange(0), default=0, help="Each way.")
 @click.option("--seed", type=int, default=0, help="The weather is the same for the same seed.")
 @click.option(
@@ -52,11 +55,20 @@ def modem() -> None:
     show_default=True,
 )
 @click.option("--no-sim", is_flag=True, help="The SIM is missing.")
+@click.option(
+    "--quirk",
+    "quirks",
+    multiple=True,
+    metavar="NAME[=VALUE]",
+    help="Something that it should not do (repeatable): "
+    + ", ".join(NAMES)
+    + ". VALUE is on, off, a number, or COMMAND:NUMBER as in slow=+CFUN:2.5.",
+)
 @click.option("--foreground", is_flag=True, help="Stay, and print the commands that come.")
 @click.option("--ready-fd", type=int, hidden=True)
 @json_option
 def up(name: str, foreground: bool, ready_fd: int | None, as_json: bool, **options: Any) -> None:
-    """Power a modem up, in the background, and print its port."""
+    """Power a modem up, in the background, and print its port. Its NAME is `one`, or given."""
     shown = note if foreground and ready_fd is None else _nowhere
     served = _modem(name, options, shown)
     if not foreground:
@@ -130,7 +142,13 @@ def _modem(name: str, options: dict[str, Any], shown: Any) -> ServedModem:
         routes=routes,
         sim=Sim(present=not options["no_sim"]),
         cell=Cell(coverage=Coverage(options["coverage"])),
-        weather=Weather(latency_s=options["latency_ms"] / 1000, loss=options["loss"] / 100),
+        weather=Weather(
+            latency_s=options["latency_ms"] / 1000,
+            loss=options["loss"] / 100,
+            duplicate=options["duplicate"] / 100,
+            reorder=options["reorder"] / 100,
+        ),
+        quirks=_quirks(options["quirks"]),
         seed=options["seed"],
         on_command=shown,
     )
@@ -138,6 +156,13 @@ def _modem(name: str, options: dict[str, Any], shown: Any) -> ServedModem:
 
 def _nowhere(_line: str) -> None:
     """A modem in the background tells its commands to nobody."""
+
+
+def _quirks(words: tuple[str, ...]) -> Quirks:
+    try:
+        return from_words(words)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--quirk") from None
 
 
 def _route(text: str) -> Endpoint:

@@ -333,8 +333,8 @@ class EnosCloud(Cloud[_Served]):
         self._log.add("activation-switch", product_key=product_key, on=on)
 
     def set_enabled(self, product_key: str, device_key: str, on: bool) -> None:
-        """Disable a device (it cannot log in any more) or enable it; over MQTT it is told, a
-        sub-device by its gateway."""
+        """Disable a device or enable it: disabled, it cannot log in any more, and over CoAP is
+        refused in its session; over MQTT it is told, a sub-device by its gateway."""
         self._console(lambda served: served.hub.set_enabled((product_key, device_key), on))
 
     def delete_device(self, product_key: str, device_key: str) -> None:
@@ -350,10 +350,15 @@ class EnosCloud(Cloud[_Served]):
         self._console(lambda served: served.hub.mqtt.drop_all())
 
     def device_log(self, product_key: str, device_key: str) -> list[dict[str, Any]]:
-        """What went wrong with a device, with its codes, oldest first."""
+        """What went wrong with a device, with its codes, oldest first.
+
+        A name that nobody has, and that never called, is refused as "device-unknown".
+        """
 
         def look(served: _Served) -> list[dict[str, Any]]:
             entries = served.hub.mqtt.device_log.of((product_key, device_key))
+            if not entries:
+                self._registry.device(product_key, device_key)
             return [
                 {"time_ms": e.time_ms, "what": e.what, "code": e.code, "message": e.message}
                 for e in entries

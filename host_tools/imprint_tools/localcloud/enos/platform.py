@@ -267,6 +267,8 @@ class EnosPlatform:
         try:
             if member.expired:
                 raise Refusal("session-expired")
+            if not self._registry.device(*member.name).enabled:
+                raise Refusal("device-disabled")
             response = self._route(member, request)
         except Refusal as refusal:
             code = _REFUSALS[refusal.reason]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from typing import get_args, get_origin, get_type_hints
 
 
 @dataclass
@@ -55,3 +58,38 @@ class Quirks:
     """Seconds by which the answer to a command (`+CFUN`) is late; its work is done in time."""
     refused: dict[str, int] = field(default_factory=dict)
     """CME error numbers with which a command (`+CFUN`) fails, once each time it is set."""
+
+
+NAMES = tuple(each.name for each in fields(Quirks))
+_SWITCH = {"": True, "on": True, "off": False}
+
+
+def from_words(words: Iterable[str]) -> Quirks:
+    """`echo_lost`, `ccm_8=off`, `gap_s=0.1`, `slow=+CFUN:2.5`, each on one that has none yet.
+
+    Raises ValueError: no such quirk, or a value that is none of its kind.
+    """
+    quirks, kinds = Quirks(), get_type_hints(Quirks)
+    for word in words:
+        name, _, value = word.partition("=")
+        try:
+            kind = kinds[name]
+            if get_origin(kind) is dict:
+                command, _, number = value.rpartition(":")
+                if not command:
+                    raise ValueError("no command")
+                getattr(quirks, name)[command] = _number(get_args(kind)[1], number)
+            elif kind in (int, float):
+                setattr(quirks, name, _number(kind, value))
+            else:
+                setattr(quirks, name, _SWITCH[value])
+        except (KeyError, ValueError):
+            raise ValueError(f"{word!r} is no quirk, or has not such a value") from None
+    return quirks
+
+
+def _number(kind: type[int] | type[float], text: str) -> int | float:
+    number = kind(text)
+    if not 0 <= number < math.inf:
+        raise ValueError("out of range")
+    return number
