@@ -167,6 +167,7 @@ def test_ctrl_c_has_a_status_of_its_own(unit: Path) -> None:
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert (done.returncode, "Traceback" in done.stderr) == (130, False)
+    assert "A prompt wants a terminal" in done.stderr
 
 
 def test_an_output_that_cannot_be_made_is_named(unit: Path) -> None:

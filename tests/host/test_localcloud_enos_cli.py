@@ -232,5 +232,7 @@ def test_a_gateway_is_tried_from_the_console(folder: Path, tmp_path: Path) -> No
     imprint("certificate", "edges", "off")
     assert connack() == 0
     assert "746" in imprint("log", "edges", "edge-1")
+    assert imprint("log", "meters", "meter-1") == "nothing was refused\n"
+    imprint("log", "meters", "meter-l", status=40)  # "nothing was refused" would mislead
     imprint("delete", "meters", "meter-1")
     assert "meter-1" not in imprint("devices", "--cloud", "enos")

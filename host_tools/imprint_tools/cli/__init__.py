@@ -45,8 +45,10 @@ class _LazyGroup(click.Group):
             if _wants_json():
                 report_usage(error)
             raise
-        except (KeyboardInterrupt, click.Abort):
+        except (KeyboardInterrupt, click.Abort) as stop:
             note("\nimprint: interrupted")
+            if isinstance(stop.__context__, EOFError):  # click's Abort for a prompt
+                note("  next: A prompt wants a terminal; without one give a file, or `env`.")
             ctx.exit(_INTERRUPTED)
 
 

@@ -60,7 +60,8 @@ def request(folder: Path, do: str, *, kind: str = "board", **arguments: Any) -> 
     if not text:
         raise BenchStateError(
             f"the {kind} {folder.name} is not up",
-            next_step=f"start it: imprint {kind} up {folder.name}",
+            next_step=f"start it: imprint {kind} up {folder.name}"
+            + (" --family FAMILY" if kind == "modem" else ""),
         )
     answer: dict[str, Any] = json.loads(text)
     if "error" in answer:

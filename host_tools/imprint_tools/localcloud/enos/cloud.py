@@ -350,10 +350,15 @@ class EnosCloud(Cloud[_Served]):
         self._console(lambda served: served.hub.mqtt.drop_all())
 
     def device_log(self, product_key: str, device_key: str) -> list[dict[str, Any]]:
-        """What went wrong with a device, with its codes, oldest first."""
+        """What went wrong with a device, with its codes, oldest first.
+
+        A name that nobody has, and that never called, is refused as "device-unknown".
+        """
 
         def look(served: _Served) -> list[dict[str, Any]]:
             entries = served.hub.mqtt.device_log.of((product_key, device_key))
+            if not entries:
+                self._registry.device(product_key, device_key)
             return [
                 {"time_ms": e.time_ms, "what": e.what, "code": e.code, "message": e.message}
                 for e in entries
