@@ -9,7 +9,7 @@ values) and, as it likes, of
                                       it returns, a dict, else what `read` then says of those
                                       names; a refusal reports nothing
     hear(payload) -> bytes or None    a message from the cloud; the result is sent back
-    method(name: str, value)          Azure's direct methods, services of an EnOS edge's model:
+    method(name: str, value)          Azure's direct methods, services of EnOS's model:
                                       what it returns is the answer (200), KeyError says that
                                       there is no such method (404, EnOS 1101), ValueError and
                                       TypeError refuse the value (400, EnOS 1200)

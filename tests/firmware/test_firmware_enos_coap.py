@@ -10,6 +10,7 @@ from imprint.clouds import enos_coap_commands as commands
 from imprint.clouds import enos_coap_login as login
 from imprint.errors import ProtocolError, SetupError, WeatherError
 from imprint.identity import build
+from imprint.net import coap_commands
 from imprint.vault import Vault
 from imprint.wire.coap.codes import GET, POST, SEND_MAX, URI_PATH
 from imprint.wire.coap.message import Message
@@ -424,3 +425,70 @@ class TestCommands(unittest.TestCase):
         self.assertEqual("open", segments[-1])
         payload = commands.command_reply(segments, "2", 2001, {"a": 1.0}, "stuck")[2]
         self.assertEqual(b'{"code":2001,"data":{"a":1.0},"id":"2","message":"stuck"}', payload)
+
+
+class Unit:
+    """An application, and the session that it has."""
+
+    def __init__(self):
+        self.unit = self
+        self.values = {"lamp": 1}
+        self.command = None
+        self.asked = []
+
+    def apply(self, params):
+        self.values["lamp"] = params["lamp"] + 0
+
+    def read(self):
+        return self.values
+
+    def method(self, name, params):
+        if name != "open":
+            raise KeyError(name)
+        return {"width": params["width"] + 0} if "bytes" not in params else b"no JSON"
+
+    def request(self, code, segments, payload=b""):
+        self.asked.append((code, segments, payload))
+        return Message(_CONTENT, b"")
+
+
+class TestObey(unittest.TestCase):
+    def code_and_data(self, tail, params):
+        """Of the reply to that command; there is just one, whatever the command is."""
+        unit = Unit()
+        segments = ["topic", "sys", _PK, _DK] + tail.split("/")
+        payload = json.dumps({"id": "1", "params": params}).encode()
+        coap_commands.obey(unit, commands, segments, payload)
+        ((code, path, payload),) = unit.asked
+        self.assertEqual((POST, tail.split("/")[-1] + "_reply"), (code, path[-1]))
+        reply = json.loads(payload)
+        self.assertEqual("1", reply["id"])
+        return reply["code"], reply["data"]
+
+    def test_done(self):
+        """The application takes on values, tells them, and runs its services."""
+        for tail, params, data in (
+            ("thing/service/measurepoint/set", {"lamp": 0}, {}),
+            ("thing/service/measurepoint/get", ["lamp", "other"], {"lamp": 1}),
+            ("thing/service/open", {"width": 3}, {"width": 3}),
+        ):
+            self.assertEqual((200, data), self.code_and_data(tail, params))
+
+    def test_not_done(self):
+        """What it has not, cannot use or answers oddly has a code, and nothing is raised."""
+        for tail, params, code in (
+            ("thing/service/measurepoint/set", {}, 1102),
+            ("thing/service/measurepoint/set", {"lamp": "on"}, 1102),
+            ("thing/service/close", {}, 1101),
+            ("thing/service/open", {"width": None}, 1200),
+            ("thing/service/open", {"bytes": 1}, 1200),
+            ("thing/service/open", [], 1200),
+            ("thing/other", {}, 1101),
+        ):
+            self.assertEqual((code, {}), self.code_and_data(tail, params))
+
+    def test_no_names(self):
+        """What is no name of a value has none; whether that is an error depends on the runtime."""
+        code, data = self.code_and_data("thing/service/measurepoint/get", [["lamp"], {}, None])
+        self.assertTrue(code in (200, 1102))
+        self.assertEqual({}, data)

@@ -26,6 +26,8 @@ def apply(params):
     if params["lamp"] not in (0, 1):
         raise ValueError
     state["lamp"] = params["lamp"]
+def method(name, params):
+    return {"dance": lambda steps: {"danced": steps}}[name](**params)
 """
 
 
@@ -73,7 +75,7 @@ def test_another_modem_than_the_burned_one_is_refused(make_enos_bench: MakeBench
 
 
 def test_a_command_is_fetched_obeyed_and_answered(make_enos_bench: MakeBench) -> None:
-    """What the cloud kept for the unit is named in a response; it fetches, applies, replies."""
+    """What the cloud kept for the unit is named in a response; it fetches, obeys, replies."""
     bench = make_enos_bench(flash_content({"application.py": APPLICATION}))
     bench.burn(bench.static())
     bench.board.power_on()
@@ -83,6 +85,14 @@ def test_a_command_is_fetched_obeyed_and_answered(make_enos_bench: MakeBench) ->
         answer = bench.cloud.event_log.wait("command-reply", id=number, timeout_s=10)
         assert answer["code"] == code
     bench.wait("set", code=1102)
+    for name, params, code, data in (
+        ("dance", {"steps": 3}, 200, {"danced": 3}),
+        ("sing", {}, 1101, {}),
+        ("dance", {}, 1200, {}),
+    ):
+        number = bench.cloud.invoke(bench.product_key, DEVICE, name, params)
+        answer = bench.cloud.event_log.wait("command-reply", id=number, timeout_s=10)
+        assert (answer["code"], answer["data"]) == (code, data)
     bench.reported()
     assert bench.device()["measurepoints"]["lamp"]["value"] == 1
     assert not bench.device()["commands"]
