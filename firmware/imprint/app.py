@@ -9,16 +9,16 @@ values) and, as it likes, of
                                       it returns, a dict, else what `read` then says of those
                                       names; a refusal reports nothing
     hear(payload) -> bytes or None    a message from the cloud; the result is sent back
-    method(name: str, value)          Azure's direct methods, services of an EnOS edge's model:
+    method(name: str, value)          Azure's direct methods, services of EnOS's model:
                                       what it returns is the answer (200), KeyError says that
                                       there is no such method (404, EnOS 1101), ValueError and
                                       TypeError refuse the value (400, EnOS 1200)
     properties(values: dict) -> dict  text to go with the report `values`, for a cloud that routes
                                       by it (Azure)
     event() -> (name, fields: dict)   what happened since, one at a time, None at the end; goes
-                                      with the next report (EnOS's edge)
+                                      with the next report (EnOS)
     attributes() -> dict              what describes the unit, and text for who looks for it; told
-    tags() -> dict                    after each login (EnOS's edge)
+    tags() -> dict                    after each login (EnOS; tags its edge only)
 """
 
 import binascii

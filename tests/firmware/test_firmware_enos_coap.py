@@ -5,11 +5,13 @@ import json
 import unittest
 
 from firmware_support import MemoryBlobs, raises, vectors
-from imprint.clouds import enos_coap, enos_coap_events
+from imprint.clouds import enos_coap
 from imprint.clouds import enos_coap_commands as commands
+from imprint.clouds import enos_coap_events as events
 from imprint.clouds import enos_coap_login as login
 from imprint.errors import ProtocolError, SetupError, WeatherError
 from imprint.identity import build
+from imprint.net import coap_commands
 from imprint.vault import Vault
 from imprint.wire.coap.codes import GET, POST, SEND_MAX, URI_PATH
 from imprint.wire.coap.message import Message
@@ -38,6 +40,10 @@ def _identity(**changes):
 
 def _static(**changes):
     return _identity(secure_mode=2, device_secret="u2kWIr9eQXcIpXF18X4R", **changes)
+
+
+def _each(waiting):
+    return lambda: waiting.pop(0) if waiting else None
 
 
 def _hex(secret):
@@ -234,29 +240,66 @@ class TestReports(unittest.TestCase):
         )
 
     def test_event(self):
-        """An event has its name in path and method."""
-        _, segments, payload = enos_coap_events.event(_identity(), 8, "alarm", {"level": 2}, 5)
-        self.assertEqual(["topic", "sys", _PK, _DK, "thing", "event", "alarm", "post"], segments)
-        self.assertEqual(
-            b'{"id":"8","method":"thing.event.alarm.post",'
-            b'"params":{"events":{"level":2},"time":5},"version":"1.0"}',
-            payload,
-        )
+        """An event is a line, whatever its fields say. It has its name in path and method, and
+        its time where there was a clock."""
+        for time_ms, said in ((5, b',"time":5'), (None, b"")):
+            waiting = [("alarm", {"level": 2, "why": "a\nb"})]
+            line, end, rest = events.events(_each(waiting), time_ms).partition(b"\n")
+            self.assertEqual((b"\n", b""), (end, rest))
+            code, segments, payload = events.message(_identity(), 8, line)
+            self.assertEqual(POST, code)
+            self.assertEqual(
+                ["topic", "sys", _PK, _DK, "thing", "event", "alarm", "post"], segments
+            )
+            self.assertEqual(
+                b'{"id":"8","method":"thing.event.alarm.post",'
+                b'"params":{"events":{"level":2,"why":"a\\nb"}' + said + b'},"version":"1.0"}',
+                payload,
+            )
+
+    def test_events(self):
+        """They come in their order, eight with one report, and the others with the next."""
+        waiting = [("e%d" % at, {}) for at in range(10)]
+        names = []
+        for count in (8, 2, 0):
+            lines = events.events(_each(waiting), None).split(b"\n")[:-1]
+            self.assertEqual(count, len(lines))
+            names += [events.message(_identity(), 1, line)[1][6] for line in lines]
+        self.assertEqual(["e%d" % at for at in range(10)], names)
+
+    def test_an_event_without_json(self):
+        """What JSON has no form for is the application's mistake, as in a report."""
+        for fields in ({"level": b"2"}, {"level": float("nan")}):
+            waiting = _each([("alarm", fields)])
+            with self.assertRaises((TypeError, ValueError)):
+                events.events(waiting, None)
+
+    def test_event_names(self):
+        """A name that would make another path of an event's, or none, never gets into a line."""
+        for name in ("a/b", "", "e" * 65):
+            with self.assertRaises(ValueError):
+                events.events(_each([(name, {})]), None)
+        with self.assertRaises(TypeError):
+            events.events(_each([(5, {})]), None)
 
     def test_attributes(self):
-        """Attributes are updated."""
-        _, segments, payload = enos_coap_events.attributes(_identity(), 9, {"sn": "A1"})
+        """Attributes are updated; none are not."""
+        self.assertEqual(b"", events.attributes({}))
+        line, end, rest = events.attributes({"sn": "A\n1"}).partition(b"\n")
+        self.assertEqual((b"\n", b""), (end, rest))
+        _, segments, payload = events.message(_identity(), 9, line)
         self.assertEqual(["topic", "sys", _PK, _DK, "thing", "attribute", "update"], segments)
         self.assertEqual(
             b'{"id":"9","method":"thing.attribute.update",'
-            b'"params":{"attributes":{"sn":"A1"}},"version":"1.0"}',
+            b'"params":{"attributes":{"sn":"A\\n1"}},"version":"1.0"}',
             payload,
         )
 
     def test_fits(self):
         """With the longest names a report of WHOLE_MAX is a message of 1 KB at most."""
         unit = _identity(product_key="p" * 32, device_key="d" * 64)
-        code, segments, _ = enos_coap_events.event(unit, 1, "e" * 64, {})
+        line = events.events(_each([("e" * 64, {})]), None)[:-1]
+        code, segments, _ = events.message(unit, 1, line)
         message = Message(code, b"p" * enos_coap.WHOLE_MAX)
         message.token = b"tokentok"
         for segment in segments:
@@ -424,3 +467,70 @@ class TestCommands(unittest.TestCase):
         self.assertEqual("open", segments[-1])
         payload = commands.command_reply(segments, "2", 2001, {"a": 1.0}, "stuck")[2]
         self.assertEqual(b'{"code":2001,"data":{"a":1.0},"id":"2","message":"stuck"}', payload)
+
+
+class Unit:
+    """An application, and the session that it has."""
+
+    def __init__(self):
+        self.unit = self
+        self.values = {"lamp": 1}
+        self.command = None
+        self.asked = []
+
+    def apply(self, params):
+        self.values["lamp"] = params["lamp"] + 0
+
+    def read(self):
+        return self.values
+
+    def method(self, name, params):
+        if name != "open":
+            raise KeyError(name)
+        return {"width": params["width"] + 0} if "bytes" not in params else b"no JSON"
+
+    def request(self, code, segments, payload=b""):
+        self.asked.append((code, segments, payload))
+        return Message(_CONTENT, b"")
+
+
+class TestObey(unittest.TestCase):
+    def code_and_data(self, tail, params):
+        """Of the reply to that command; there is just one, whatever the command is."""
+        unit = Unit()
+        segments = ["topic", "sys", _PK, _DK] + tail.split("/")
+        payload = json.dumps({"id": "1", "params": params}).encode()
+        coap_commands.obey(unit, commands, segments, payload)
+        ((code, path, payload),) = unit.asked
+        self.assertEqual((POST, tail.split("/")[-1] + "_reply"), (code, path[-1]))
+        reply = json.loads(payload)
+        self.assertEqual("1", reply["id"])
+        return reply["code"], reply["data"]
+
+    def test_done(self):
+        """The application takes on values, tells them, and runs its services."""
+        for tail, params, data in (
+            ("thing/service/measurepoint/set", {"lamp": 0}, {}),
+            ("thing/service/measurepoint/get", ["lamp", "other"], {"lamp": 1}),
+            ("thing/service/open", {"width": 3}, {"width": 3}),
+        ):
+            self.assertEqual((200, data), self.code_and_data(tail, params))
+
+    def test_not_done(self):
+        """What it has not, cannot use or answers oddly has a code, and nothing is raised."""
+        for tail, params, code in (
+            ("thing/service/measurepoint/set", {}, 1102),
+            ("thing/service/measurepoint/set", {"lamp": "on"}, 1102),
+            ("thing/service/close", {}, 1101),
+            ("thing/service/open", {"width": None}, 1200),
+            ("thing/service/open", {"bytes": 1}, 1200),
+            ("thing/service/open", [], 1200),
+            ("thing/other", {}, 1101),
+        ):
+            self.assertEqual((code, {}), self.code_and_data(tail, params))
+
+    def test_no_names(self):
+        """What is no name of a value has none; whether that is an error depends on the runtime."""
+        code, data = self.code_and_data("thing/service/measurepoint/get", [["lamp"], {}, None])
+        self.assertTrue(code in (200, 1102))
+        self.assertEqual({}, data)

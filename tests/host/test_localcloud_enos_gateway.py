@@ -411,6 +411,21 @@ def test_a_command_for_a_sub_device_comes_to_its_gateway(
     assert (reply["device_key"], reply["known"]) == (SUB[1], True)
 
 
+def test_a_command_waits_for_its_sub_device(cloud: EnosCloud, gateway: EnosClient) -> None:
+    """It comes behind the reply of its login, and again at the next, if it was not answered."""
+    cloud.bind(GW, SUB)
+    command_id = cloud.set_measurepoints(*SUB, {"relay": 1})
+    for _ in range(2):
+        assert gateway.code(LOGIN, entry(cloud, SUB)) == 200
+        topic, document = gateway.json()
+        assert (topic, document["id"]) == (
+            gateway.topic("thing/service/measurepoint/set", SUB), command_id,
+        )  # fmt: skip
+        assert gateway.code(LOGOUT, keys(SUB)) == 200
+    gateway.answer(topic, document["id"])
+    cloud.event_log.wait("command-reply", timeout_s=WAIT_S, id=command_id, known=True)
+
+
 # -- the cloud's side -----------------------------------------------------------------------------
 
 

@@ -33,18 +33,22 @@ def obey(session: "Session", cloud: "Any", segments: list, payload: "bytes | Non
         session.command = None  # the reply's response names the next one, or this one again
     wanted = cloud.parse_command(segments, payload)
     kind, number = wanted[:2]
-    code, data = _UNHANDLED, None
-    if kind == "malformed":
-        code = _MALFORMED
-    elif kind == "set":
-        code = _OK
-        try:
+    code, data = _OK, None
+    try:
+        if kind == "set":
             session.unit.apply(wanted[2])
-        except (ValueError, TypeError, KeyError):  # odd parameters
-            code = _FAILED
-    elif kind == "get":
-        code = _OK
-        values = session.unit.read()
-        data = {name: values[name] for name in wanted[2] if name in values}
+        elif kind == "get":
+            values = session.unit.read()
+            data = {name: values[name] for name in wanted[2] if name in values}
+        elif kind == "service":
+            data = session.unit.method(wanted[2], wanted[3])
+        else:
+            code = _MALFORMED if kind == "malformed" else _UNHANDLED
+        reply = cloud.command_reply(segments, number, code, data)
+    except (ValueError, TypeError, KeyError) as error:  # odd parameters, or an odd answer
+        code = _FAILED
+        if kind == "service":
+            code = _UNHANDLED if isinstance(error, KeyError) else _MALFORMED
+        reply = cloud.command_reply(segments, number, code)
     port.emit("set" if kind == "set" else "command", id=number, code=code)
-    session.request(*cloud.command_reply(segments, number, code, data))
+    session.request(*reply)

@@ -200,9 +200,7 @@ class EnosMqtt:
         member = self._members[link.number]
         if not member.activating:
             link.event("online", **_keys(member.name))
-            for command in member.device.commands:
-                command.fetched = False  # it was not replied to, so it may never have arrived
-            self.push_commands(member.name)
+            self._push_anew(member.name)
             return
         if self._faults.take("drop_before_push"):
             link.abort("fault drop_before_push")
@@ -356,6 +354,7 @@ class EnosMqtt:
         """Do what a request asks for, and reply."""
         message_id = ""
         details: dict[str, Any] = {}
+        before = set(member.online)
         try:
             try:
                 envelope = messages.parse_request(message.payload)
@@ -385,6 +384,14 @@ class EnosMqtt:
             bytes=len(message.payload),
             **details,
         )
+        for name in sorted(member.online.keys() - before):
+            self._push_anew(name)
+
+    def _push_anew(self, name: Name) -> None:
+        """Send one that has come online what waits for it."""
+        for command in self._registry.device(*name).commands:
+            command.fetched = False  # it was not replied to, so it may never have arrived
+        self.push_commands(name)
 
     def _do(
         self,
