@@ -16,9 +16,9 @@ values) and, as it likes, of
     properties(values: dict) -> dict  text to go with the report `values`, for a cloud that routes
                                       by it (Azure)
     event() -> (name, fields: dict)   what happened since, one at a time, None at the end; goes
-                                      with the next report (EnOS's edge)
+                                      with the next report (EnOS)
     attributes() -> dict              what describes the unit, and text for who looks for it; told
-    tags() -> dict                    after each login (EnOS's edge)
+    tags() -> dict                    after each login (EnOS; tags its edge only)
 """
 
 import binascii

@@ -87,7 +87,7 @@ erased.
 """
 
 _SUBDEVICES_WRONG = const(106)
-"""SetupError: The list of sub-devices breaks a rule; `detail` names the line or the table.
+"""SetupError: The list of sub-devices breaks a rule; `detail` names line, table, bus or address.
 
 Next: correct the list in the identity's source and burn it again with `imprint inject`.
 """

@@ -5,8 +5,9 @@ import json
 import unittest
 
 from firmware_support import MemoryBlobs, raises, vectors
-from imprint.clouds import enos_coap, enos_coap_events
+from imprint.clouds import enos_coap
 from imprint.clouds import enos_coap_commands as commands
+from imprint.clouds import enos_coap_events as events
 from imprint.clouds import enos_coap_login as login
 from imprint.errors import ProtocolError, SetupError, WeatherError
 from imprint.identity import build
@@ -39,6 +40,10 @@ def _identity(**changes):
 
 def _static(**changes):
     return _identity(secure_mode=2, device_secret="u2kWIr9eQXcIpXF18X4R", **changes)
+
+
+def _each(waiting):
+    return lambda: waiting.pop(0) if waiting else None
 
 
 def _hex(secret):
@@ -241,29 +246,66 @@ class TestReports(unittest.TestCase):
         )
 
     def test_event(self):
-        """An event has its name in path and method."""
-        _, segments, payload = enos_coap_events.event(_identity(), 8, "alarm", {"level": 2}, 5)
-        self.assertEqual(["topic", "sys", _PK, _DK, "thing", "event", "alarm", "post"], segments)
-        self.assertEqual(
-            b'{"id":"8","method":"thing.event.alarm.post",'
-            b'"params":{"events":{"level":2},"time":5},"version":"1.0"}',
-            payload,
-        )
+        """An event is a line, whatever its fields say. It has its name in path and method, and
+        its time where there was a clock."""
+        for time_ms, said in ((5, b',"time":5'), (None, b"")):
+            waiting = [("alarm", {"level": 2, "why": "a\nb"})]
+            line, end, rest = events.events(_each(waiting), time_ms).partition(b"\n")
+            self.assertEqual((b"\n", b""), (end, rest))
+            code, segments, payload = events.message(_identity(), 8, line)
+            self.assertEqual(POST, code)
+            self.assertEqual(
+                ["topic", "sys", _PK, _DK, "thing", "event", "alarm", "post"], segments
+            )
+            self.assertEqual(
+                b'{"id":"8","method":"thing.event.alarm.post",'
+                b'"params":{"events":{"level":2,"why":"a\\nb"}' + said + b'},"version":"1.0"}',
+                payload,
+            )
+
+    def test_events(self):
+        """They come in their order, eight with one report, and the others with the next."""
+        waiting = [("e%d" % at, {}) for at in range(10)]
+        names = []
+        for count in (8, 2, 0):
+            lines = events.events(_each(waiting), None).split(b"\n")[:-1]
+            self.assertEqual(count, len(lines))
+            names += [events.message(_identity(), 1, line)[1][6] for line in lines]
+        self.assertEqual(["e%d" % at for at in range(10)], names)
+
+    def test_an_event_without_json(self):
+        """What JSON has no form for is the application's mistake, as in a report."""
+        for fields in ({"level": b"2"}, {"level": float("nan")}):
+            waiting = _each([("alarm", fields)])
+            with self.assertRaises((TypeError, ValueError)):
+                events.events(waiting, None)
+
+    def test_event_names(self):
+        """A name that would make another path of an event's, or none, never gets into a line."""
+        for name in ("a/b", "", "e" * 65):
+            with self.assertRaises(ValueError):
+                events.events(_each([(name, {})]), None)
+        with self.assertRaises(TypeError):
+            events.events(_each([(5, {})]), None)
 
     def test_attributes(self):
-        """Attributes are updated."""
-        _, segments, payload = enos_coap_events.attributes(_identity(), 9, {"sn": "A1"})
+        """Attributes are updated; none are not."""
+        self.assertEqual(b"", events.attributes({}))
+        line, end, rest = events.attributes({"sn": "A\n1"}).partition(b"\n")
+        self.assertEqual((b"\n", b""), (end, rest))
+        _, segments, payload = events.message(_identity(), 9, line)
         self.assertEqual(["topic", "sys", _PK, _DK, "thing", "attribute", "update"], segments)
         self.assertEqual(
             b'{"id":"9","method":"thing.attribute.update",'
-            b'"params":{"attributes":{"sn":"A1"}},"version":"1.0"}',
+            b'"params":{"attributes":{"sn":"A\\n1"}},"version":"1.0"}',
             payload,
         )
 
     def test_fits(self):
         """With the longest names a report of WHOLE_MAX is a message of 1 KB at most."""
         unit = _identity(product_key="p" * 32, device_key="d" * 64)
-        code, segments, _ = enos_coap_events.event(unit, 1, "e" * 64, {})
+        line = events.events(_each([("e" * 64, {})]), None)[:-1]
+        code, segments, _ = events.message(unit, 1, line)
         message = Message(code, b"p" * enos_coap.WHOLE_MAX)
         message.token = b"tokentok"
         for segment in segments:

@@ -30,6 +30,23 @@ def method(name, params):
     return {"dance": lambda steps: {"danced": steps}}[name](**params)
 """
 
+TELLING = b"""
+state = {"n": 0, "lamp": 0}
+told = 0
+def read():
+    state["n"] += 1
+    return state
+def apply(params):
+    state["lamp"] = params["lamp"]
+def event():
+    global told
+    if told < state["n"]:
+        told += 1
+        return "read", {"n": told, "lamp": state["lamp"]}
+def attributes():
+    return {"firmware": "1.2"}
+"""
+
 
 def sampled(cases: Iterable[str], count: int) -> list[Any]:
     """The first `count` of the cases, and the others for the whole sweep of `make test-all`."""
@@ -109,6 +126,60 @@ def test_a_command_may_come_with_the_response(make_enos_bench: MakeBench) -> Non
     answer = bench.cloud.event_log.wait("command-reply", id=number, timeout_s=10)
     assert answer["code"] == 1101
     bench.reported()
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_events_and_attributes_are_told(make_enos_bench: MakeBench, whole: bool) -> None:
+    """Attributes once a login, an event with the report after it happened, in a message each;
+    a command that one of their responses names, or has `whole`, is not lost."""
+    config = EnosConfig(command_in_option=whole)
+    bench = make_enos_bench(flash_content({"application.py": TELLING}), config=config)
+    number = bench.cloud.set_measurepoints(bench.product_key, DEVICE, {"lamp": 1})
+    bench.board.power_on()
+    bench.online()
+    assert bench.device()["attributes"] == {"firmware": "1.2"}
+    bench.cloud.event_log.wait("command-reply", id=number, code=200, timeout_s=10)
+    number = bench.cloud.set_measurepoints(bench.product_key, DEVICE, {"lamp": 2})
+    bench.cloud.event_log.wait("command-reply", id=number, code=200, timeout_s=10)
+    bench.reported()
+    bench.board.power_off()
+    events, shown = bench.device()["events"], bench.device()["measurepoints"]
+    assert {e["id"] for e in events} == {"read"}
+    told = [e["fields"]["n"] for e in events]
+    assert told == list(range(told[0], told[-1] + 1))
+    assert shown["n"]["value"] in (told[-1], told[-1] - 1)  # its report follows
+    assert [e["fields"]["lamp"] for e in events] == sorted(e["fields"]["lamp"] for e in events)
+    topics = [report["topic"] for report in bench.events("report")]
+    assert topics[:3] == ["thing/" + tail for tail in (
+        "attribute/update", "event/read/post", "measurepoint/post",
+    )]  # fmt: skip
+    assert len({report["id"] for report in bench.events("report")}) == len(topics)
+    assert topics.count("thing/attribute/update") == 1
+
+
+def test_events_outlive_an_outage(make_enos_bench: MakeBench) -> None:
+    """What happens while there is no session is told, each event, when there is one again; and an
+    event that the cloud cannot take now is told again, with its report."""
+    bench = make_enos_bench(flash_content({"application.py": TELLING}))
+    bench.burn(bench.static())
+    bench.board.power_on()
+    bench.online()
+    bench.cloud.stop()
+    bench.modem.reboot()
+    bench.wait("wait")
+    bench.error(229)
+    bench.wait("wait")
+    bench.cloud.start()
+    bench.wait("online")
+    assert bench.wait("reported").data["kept"]
+    bench.wait("reported", kept=0)
+    bench.cloud.faults.server_error = 1
+    bench.error(602)
+    bench.reported()
+    bench.board.power_off()
+    shown = bench.device()
+    told = {e["fields"]["n"] for e in shown["events"]}
+    assert told >= set(range(1, shown["measurepoints"]["n"]["value"] + 1))
 
 
 def test_a_wrong_key_is_retried_and_costs_nothing(make_enos_bench: MakeBench) -> None:

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 SESSION = "coap_session"  # of imprint.net
 # Needed once, or seldom: see app
-PASSING = "clouds.enos_coap_login clouds.enos_coap_commands net.coap_commands "
+PASSING = (
+    "clouds.enos_coap_login clouds.enos_coap_commands clouds.enos_coap_events net.coap_commands "
+)
 
 # EnOS takes messages of 1 KB at most, head and options included: what a request of the longest
 # path leaves for its payload, and the largest block below that (2 ** (5 + 4) bytes).

@@ -49,6 +49,7 @@ class Session:
         self._link: "Any" = None  # Cellular or DtlsLink
         self._client: "Client | None" = None  # the session
         self._handshakes = 0  # since power-on
+        self._first = b""  # what is told before the next report
         self.command: "tuple | None" = None  # (segments, payload or None) of one that waits
 
     def join(self) -> None:
@@ -82,21 +83,41 @@ class Session:
 
     def login(self, record: "dict | None") -> None:
         self._open(record, self.period_ms)
+        told = getattr(self.unit.application, "attributes", None)
+        self._first = self._part("_events").attributes(told()) if told else b""
 
     def report(self, number: int, values: dict) -> bytes:
         at_ms = port.unix_ms() if port.clock_is_set() else None  # else the cloud's clock counts
-        return self._cloud.measurepoints(self._identity, number, values, at_ms)[2]
+        payload = self._cloud.measurepoints(self._identity, number, values, at_ms)[2]
+        happened = getattr(self.unit.application, "event", None)
+        if happened:
+            payload = self._part("_events").events(happened, at_ms) + payload
+        return payload
 
     def send(self, number: int, payload: bytes, again: bool) -> "ImprintError | None":
-        code, segments = self._cloud.report_path(self._identity)
-        response = self.request(code, segments, payload)
-        refusal = self._cloud.report_refused(response.code, response.payload, number)
-        if refusal and refusal.code == _SESSION_EXPIRED:
-            raise refusal
-        if refusal and refusal.code == _REPORT_UNANSWERED and again:
-            port.emit_error(refusal)
-            return None  # CoAP has accepted it, twice; a cloud that says it so is not waited for
-        return refusal
+        """A report, and first what has a line before it."""
+        payload, self._first = self._first + payload, b""
+        cloud = self._cloud
+        while True:
+            line, more, payload = payload.partition(b"\n")
+            msg_id = len(payload) << 32 | number  # the report's own is its number
+            if more:
+                message = self._part("_events").message(self._identity, msg_id, line)
+                self.unit.free()
+            else:
+                message = cloud.report_path(self._identity) + (line,)
+            response = self.request(*message)
+            refusal = cloud.report_refused(response.code, response.payload, msg_id)
+            if refusal and refusal.code == _SESSION_EXPIRED:
+                raise refusal
+            if refusal and refusal.code == _REPORT_UNANSWERED and again:
+                port.emit_error(refusal)
+                refusal = None  # CoAP accepted it, twice; who says it so is not waited for
+            if not more or (refusal and refusal.retry):
+                return refusal
+            if refusal:
+                port.emit_error(refusal)
+            self.poll(0)  # the next response may name another command
 
     def poll(self, timeout_ms: int) -> None:
         self._link.check()
