@@ -178,6 +178,20 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_what_is_kept_is_named_also_after_ctrl_c(tmp_path: Path) -> None:
+    """`--keep` names its folder before anything is in it, on stderr."""
+    with command(tmp_path, "--keep", "--json") as process:
+        assert process.stderr
+        named = process.stderr.readline().split("kept: ")[1].strip()
+        for line in process.stderr:
+            if "start board" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=_DEMO_S)
+    assert process.returncode == 130
+    assert [str(path) for path in tmp_path.iterdir()] == [named]
+
+
 def test_who_looks_on_sees_it_in_order() -> None:
     """The watcher of a journey is told of each step and state as it happens."""
     seen: list[str] = []

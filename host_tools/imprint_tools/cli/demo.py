@@ -14,7 +14,7 @@ from rich.status import Status
 from rich.text import Text
 
 from imprint_tools import demo as library
-from imprint_tools.cli.output import emit, json_option, report_error
+from imprint_tools.cli.output import emit, json_option, note, report_error
 from imprint_tools.cli.types import HeapType
 from imprint_tools.errors import JourneyFailedError
 from imprint_tools.journey import JourneyResult, Message, Step
@@ -92,6 +92,8 @@ def demo(
     chosen = _chosen(journey, of_journey)
     console = Console(stderr=as_json, highlight=False)
     folder = Path(tempfile.mkdtemp(prefix="imprint-demo-")) if keep else None
+    if folder is not None:  # said first: after Ctrl-C it is there, too
+        note(f"kept: {folder}")
     plan = library.Plan(journey=journey, heap=heap, reports=reports, **chosen)
     with console.status("") as status:
         result = library.run(plan, watcher=_Timeline(console, status), folder=folder)
@@ -100,7 +102,7 @@ def demo(
     if as_json:
         emit(result.document(), "", as_json=True)
     else:
-        console.print(_summary(result, page, folder))
+        console.print(_summary(result, page))
     if not result.ok:
         # The result is on stdout already, and there is room for one JSON document only.
         error = JourneyFailedError(result.failure, next_step=result.next_step)
@@ -164,7 +166,7 @@ class _Timeline(Watcher):
             self._console.print(line, soft_wrap=True)
 
 
-def _summary(result: JourneyResult, page: Path | None, folder: Path | None) -> Text:
+def _summary(result: JourneyResult, page: Path | None) -> Text:
     verdict = "acknowledged telemetry" if result.ok else "no telemetry acknowledged"
     peak = "not seen" if result.heap_peak_bytes is None else size_text(result.heap_peak_bytes)
     datagrams = ""
@@ -178,6 +180,4 @@ def _summary(result: JourneyResult, page: Path | None, folder: Path | None) -> T
     ]
     if page is not None:
         lines.append(f"report: {page}")
-    if folder is not None:
-        lines.append(f"kept: {folder}")
     return Text("\n" + "\n".join(lines), style="bold" if result.ok else "bold red")
