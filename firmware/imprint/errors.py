@@ -300,7 +300,7 @@ Next: check `region`, `instance_id` and `host`, then the network's DNS server.
 _CONNECT_TIMEOUT = const(302)
 """WeatherError: The cloud's host did not answer the connection attempt.
 
-Next: let the cloud's TCP port (8883) out through the firewall.
+Next: let the cloud's port (TCP 8883; over CoAP, UDP 5684) out through the firewall.
 """
 
 _CONNECT_REFUSED = const(303)
@@ -342,7 +342,8 @@ another root.
 _HANDSHAKE_FAILED = const(313)
 """WeatherError: TLS failed in another way; `detail` has mbedTLS's words.
 
-Next: check that the port speaks TLS 1.2 and that the board has memory left (event `heap`).
+Next: check that the port speaks TLS 1.2 and that the board has memory left (event `heap`); over
+CoAP compare identity, key and suite with the cloud's.
 """
 
 _CERTIFICATE_UNFIT = const(314)

@@ -227,15 +227,18 @@ def load_one(path: Path, row: int | None = None, *, now: dt.datetime | None = No
     found = load(path, now=now)
     if row is None and len(found) == 1:
         return found[0]
+    known = f"the first is {found[0].origin}, the last {found[-1].origin}"
     if row is None:
         raise IdentityError(
             f"{path}: holds {len(found)} identities, and one unit takes one",
-            next_step="Name the row with --row.",
+            next_step=f"Name the row with --row; {known}.",
         )
     for identity in found:
         if identity.origin == _origin(str(path), row):
             return identity
-    raise IdentityError(f"{path}: has no identity in row {row}")
+    raise IdentityError(
+        f"{path}: has no identity in row {row}", next_step=f"Name another with --row; {known}."
+    )
 
 
 def from_environment(

@@ -61,6 +61,12 @@ class TestDeviceKey(unittest.TestCase):
             unit = _identity(device_key_source="imei", device_key=burned)
             self.assertEqual("490154203237518", login.device_key(unit, "490154203237518"))
 
+    def test_no_modem(self):
+        """A chip that does DTLS itself has no IMEI: for a person, not tried again."""
+        with raises(SetupError, 103) as caught:
+            login.device_key(_identity(device_key_source="imei", modem="none"), "")
+        self.assertTrue(caught.exception.detail.startswith("device_key_source"))
+
     def test_another_modem(self):
         """A burned key that is not this modem's IMEI is an error that names both."""
         unit = _identity(device_key_source="imei", device_key="356938035643809")

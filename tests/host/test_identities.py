@@ -144,8 +144,9 @@ def test_a_list_under_identities(folder: Path) -> None:
     assert identities.load_one(path, 2, now=NOW).fields["device_name"] == "unit-1"
     with pytest.raises(IdentityError, match="holds 3 identities"):
         identities.load_one(path, now=NOW)
-    with pytest.raises(IdentityError, match="no identity in row 9"):
+    with pytest.raises(IdentityError, match="no identity in row 9") as caught:
         identities.load_one(path, 9, now=NOW)
+    assert str(caught.value.next_step).endswith("unit.json, row 3.")
 
 
 def test_environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

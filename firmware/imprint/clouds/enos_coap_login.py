@@ -25,6 +25,7 @@ _ANSWER_MAX = const(1024)
 _ISSUED_MAX = const(128)  # SDK for C: 64
 
 # errors.py
+_IDENTITY_ERROR = const(103)
 _DEVICE_KEY_MISMATCH = const(104)
 _IMEI_INVALID = const(105)
 _ACTIVATION_REFUSED = const(410)
@@ -37,11 +38,14 @@ def device_key(identity: "Identity", imei: str) -> str:
     """The device key of a unit whose modem has that IMEI; to be kept in `identity.device_key`.
 
     Where the identity says that the key is the IMEI, it need not be burned; if it is, it must be
-    this one. Raises SetupError: it is another; ProtocolError: that is no IMEI.
+    this one. Raises SetupError: it is another, or there is no modem; ProtocolError: that is no
+    IMEI.
     """
     burned = identity.device_key
     if identity.device_key_source != "imei":
         return burned or ""  # parse() has seen to it that it is there
+    if identity.modem == "none":
+        raise SetupError(_IDENTITY_ERROR, "device_key_source: no modem")
     if len(imei) != 15 or imei.strip("0123456789") or _luhn(imei):
         raise ProtocolError(_IMEI_INVALID)
     if burned and burned != imei:

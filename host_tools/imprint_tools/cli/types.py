@@ -192,7 +192,9 @@ def identity_options(*, required: bool) -> Callable[[_F], _F]:
 
     def add(function: _F) -> _F:
         function = click.option(
-            "--row", type=click.IntRange(min=1), help="Which identity of a file that holds many."
+            "--row",
+            type=click.IntRange(min=1),
+            help="Which identity of a file that holds many; in a CSV file 2 is the first.",
         )(function)
         return click.option(
             "--identity",
