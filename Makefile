@@ -2,6 +2,8 @@
 # Nothing needs root. PYTHON=python3.12 takes another interpreter for .venv/.
 
 PYTHON = python3
+# Tests at a time. They wait more than they compute: two for each processor.
+JOBS = 4
 PORT = $(error Name the serial port: make $@ PORT=/dev/ttyUSB0)
 BOARD = $(error Name the board, a file of boards/: make $@ BOARD=esp32-generic)
 
@@ -26,7 +28,7 @@ demo: $(SETUP) ## Take a blank virtual ESP32 to telemetry in a local Aliyun clou
 test: lint types test-cpython test-micropython ## All that must pass before a commit
 
 test-cpython: $(SETUP) ## The tests under CPython, with the virtual bench
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(JOBS) --dist loadfile
 
 test-micropython: $(SETUP) ## The firmware's tests on 32-bit MicroPython with a small heap
 	$(BIN)/python tests/run_on_micropython.py --heap 96k

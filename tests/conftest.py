@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import signal
 import sys
 from importlib.util import find_spec
 
@@ -9,6 +10,10 @@ from imprint_tools import runtime
 
 settings.register_profile("imprint", deadline=None)  # the machine may be busy with other tests
 settings.load_profile("imprint")
+
+# In the background of a shell Ctrl-C is ignored, and what is started from there inherits that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The firmware imports what is frozen into an ESP32's MicroPython; the tests bring it along.
 sys.path.append(str(runtime.umqtt_dir()))
