@@ -1,7 +1,7 @@
 """Measure what a bench engineer waits for and what a board pays, beside what people use today.
 
-    python tests/bench/run.py                 everything, within fifteen minutes
-    python tests/bench/run.py --quick         fewer runs, within five
+    python tests/bench/run.py                 everything, some twenty minutes
+    python tests/bench/run.py --quick         fewer runs, less than half of that
     python tests/bench/run.py --only sizes    one section (may be repeated)
 
 Prints one table and writes the same as JSON (--json FILE, build/bench.json). Nothing here passes
