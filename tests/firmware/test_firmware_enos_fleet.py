@@ -203,6 +203,16 @@ class TestFleet(unittest.TestCase):
         self._online(cloud)
         self.assertEqual(("thing/topo/delete", ["c-1"]), cloud.asked[0])
 
+    def test_left_the_list_while_the_cloud_is_busy(self):
+        """It is asked again later, for all at once: not at once, for each by itself."""
+        self._online(Cloud())
+        self.unit.store["subdevices"] = _LIST[: _LIST.index(b"b-1")] + b"d-1 sim 4 Secret4\n"
+        cloud = Cloud(["b-1", "b-2", "c-1"])
+        cloud.busy = "thing/topo/delete"
+        self._online(cloud)
+        deletions = [keys for tail, keys in cloud.asked if tail == "thing/topo/delete"]
+        self.assertEqual([["b-1", "b-2", "c-1"]], deletions)
+
     def test_lost(self):
         """Who is silent in two rounds is logged out, and online again once it has answered."""
         cloud = Cloud()

@@ -239,6 +239,7 @@ class Fleet:
         if code == 200:
             return
         if len(names) > 1:
+            self.now(code, message)
             for name in names:  # done whole or not at all: which of them is it?
                 self._remove([name])
             return
