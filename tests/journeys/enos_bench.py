@@ -36,6 +36,20 @@ SUITES = {"sara-r410": "psk-aes128-cbc-sha256"}
 """What has to be burned where the family's default does not do."""
 
 
+def of_product(cloud: EnosCloud, product_key: str) -> dict[str, Any]:
+    """What is burned into every unit of that product, to be activated, and soon to report."""
+    return {
+        "journey": "enos-coap",
+        "product_key": product_key,
+        "product_secret": cloud.product_secret(product_key).reveal().decode(),
+        "secure_mode": 3,
+        "device_key_source": "burned",
+        "device_key": DEVICE,
+        "interval_s": 1,
+        "ack_timeout_s": 1,
+    }
+
+
 class EnosBench(UnitBench):
     """`family` is the modem's, `modem` what else it is made with; `heap` is MicroPython's, if
     not HEAP.
@@ -89,20 +103,16 @@ class EnosBench(UnitBench):
 
     def make_identity(self, **burned: Any) -> Identity:
         """An identity for this cloud, valid by the firmware's own rules."""
-        raw = {
-            "journey": "enos-coap",
-            "product_key": self.product_key,
-            "product_secret": self.cloud.product_secret(self.product_key).reveal().decode(),
-            "secure_mode": 3,
-            "device_key_source": "burned",
-            "device_key": DEVICE,
-            "host": self.cloud.config.host,
-            "modem": DIALECTS[self._family],
-            "apn": APN,
-            "interval_s": 1,
-            "ack_timeout_s": 1,
-            "suite": SUITES.get(self._family),
-        } | burned
+        raw = (
+            of_product(self.cloud, self.product_key)
+            | {
+                "host": self.cloud.config.host,
+                "modem": DIALECTS[self._family],
+                "apn": APN,
+                "suite": SUITES.get(self._family),
+            }
+            | burned
+        )
         present = {name: value for name, value in raw.items() if value is not None}
         return identities.check(present, origin="the test", folder=self.cloud.folder)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from enos_bench import DEVICE
+from enos_bench import DEVICE, of_product
 from imprint_tools import identities
 from imprint_tools.localcloud.dtls import PSK_CBC_SHA256, PSK_CCM_8, Suite
 from imprint_tools.localcloud.enos import auth as enos_auth
@@ -94,20 +94,16 @@ class HostBench(UnitBench):
         self._folder = folder / "unit"
         (self._folder / "flash").mkdir(parents=True)
         super().__init__(b"", HostBoard(self._folder))  # type: ignore[arg-type]  # as far as used
-        raw = {
-            "journey": "enos-coap",
-            "product_key": self.product_key,
-            "product_secret": self.cloud.product_secret(self.product_key).reveal().decode(),
-            "secure_mode": 3,
-            "device_key_source": "burned",
-            "device_key": DEVICE,
-            "host": "127.0.0.1",
-            "port": self.cloud.port,
-            "modem": "none",
-            "wifi_ssid": "bench",
-            "interval_s": 1,
-            "ack_timeout_s": 1,
-        } | burned
+        raw = (
+            of_product(self.cloud, self.product_key)
+            | {
+                "host": "127.0.0.1",
+                "port": self.cloud.port,
+                "modem": "none",
+                "wifi_ssid": "bench",
+            }
+            | burned
+        )
         present = {name: value for name, value in raw.items() if value is not None}
         self.identity = identities.check(present, origin="the test", folder=self.cloud.folder)
 

@@ -42,6 +42,7 @@ def _which(*names: str, otherwise: str) -> Callable[[_F], _F]:
 _cloud_option = _which(*daemon.NAMES, otherwise=daemon.NAMES[0])
 _product_cloud_option = _which("aliyun", "enos", otherwise="aliyun")
 _device_arguments = (click.argument("product_key"), click.argument("device_name"))
+_switch_argument = click.argument("switch", type=click.Choice(("on", "off")))
 _name_argument = click.argument("name", type=click.Choice(daemon.NAMES), default=daemon.NAMES[0])
 
 
@@ -207,7 +208,7 @@ def add(
 @cloud.command()
 @_device_arguments[0]
 @_device_arguments[1]
-@click.argument("switch", type=click.Choice(("on", "off")))
+@_switch_argument
 @_cloud_option
 def enable(product_key: str, device_name: str, switch: str, name: str) -> None:
     """Enable a device or disable it. For Azure, PRODUCT_KEY is `dps` for its enrolment, else the
@@ -246,7 +247,7 @@ def forget(product_key: str, device_name: str) -> None:
 
 @cloud.command()
 @click.argument("product_key")
-@click.argument("switch", type=click.Choice(("on", "off")))
+@_switch_argument
 @_product_cloud_option
 def registration(product_key: str, switch: str, name: str) -> None:
     """Turn a product's dynamic registration (EnOS: activation) on or off."""
@@ -256,7 +257,7 @@ def registration(product_key: str, switch: str, name: str) -> None:
 
 @cloud.command()
 @click.argument("product_key")
-@click.argument("switch", type=click.Choice(("on", "off")))
+@_switch_argument
 @click.option(
     "--days",
     type=click.IntRange(1, 3650),
